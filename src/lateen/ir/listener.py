@@ -1,0 +1,138 @@
+"""Listeners, filter chains and network filters."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from lateen.ir.origin import Origin
+from lateen.ir.route import HashPolicy, RouteConfiguration
+from lateen.ir.tls import DownstreamTls
+
+
+class Direction(enum.StrEnum):
+    """Envoy ``TrafficDirection``."""
+
+    INBOUND = "INBOUND"
+    OUTBOUND = "OUTBOUND"
+
+
+class Reporter(enum.StrEnum):
+    """Who counts a request in Istio's metrics."""
+
+    SOURCE = "source"
+    DESTINATION = "destination"
+
+
+@dataclass(frozen=True, slots=True)
+class Telemetry:
+    """What a chain reports. ``mutual_tls`` says which security policy a server-side chain has."""
+
+    reporter: Reporter
+    mutual_tls: bool = False
+    access_log: bool = True
+    metrics: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class HttpConnectionManager:
+    """Envoy ``HttpConnectionManager``. One of ``route_name`` (RDS) and ``routes`` is set."""
+
+    stat_prefix: str
+    telemetry: Telemetry
+    route_name: str = ""
+    routes: RouteConfiguration | None = None
+    codec: str = "AUTO"
+    use_remote_address: bool = False
+    trusted_hops: int = 0
+    forward_client_certificate: str = "APPEND_FORWARD"
+    """``APPEND_FORWARD`` on sidecar inbound, ``SANITIZE_SET`` on gateways, ``FORWARD_ONLY``..."""
+    client_certificate_details: bool = False
+    stream_idle_timeout: float | None = 0.0
+    idle_timeout: float | None = None
+    request_timeout: float | None = None
+    request_headers_timeout: float | None = None
+    http1_accept_http10: bool = False
+    upstream_alpn: bool = False
+    """Sniffed outbound chains: choose the mesh ALPN per request (`envoy` adds the filter)."""
+    server_name: str = "istio-envoy"
+    normalize_path: bool = True
+    merge_slashes: bool = False
+    websocket: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class WeightedTcpCluster:
+    """One destination of opaque TCP."""
+
+    cluster: str
+    weight: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class TcpProxy:
+    """Envoy ``TcpProxy``; seconds."""
+
+    stat_prefix: str
+    clusters: tuple[WeightedTcpCluster, ...]
+    telemetry: Telemetry
+    idle_timeout: float | None = None
+    max_connection_duration: float | None = None
+    hash_policies: tuple[HashPolicy, ...] = ()
+    upstream_alpn: bool = False
+    tunnel_host: str = ""
+    tunnel_post: bool = False
+
+
+NetworkFilter = HttpConnectionManager | TcpProxy
+
+
+@dataclass(frozen=True, slots=True)
+class ChainMatch:
+    """Envoy ``FilterChainMatch``."""
+
+    destination_port: int = 0
+    prefixes: tuple[str, ...] = ()
+    """Destination CIDRs."""
+    server_names: tuple[str, ...] = ()
+    transport_protocol: str = ""
+    """``tls``, ``raw_buffer`` or empty."""
+    application_protocols: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FilterChain:
+    """One filter chain; its last filter is terminal."""
+
+    name: str
+    filter: NetworkFilter
+    match: ChainMatch = ChainMatch()
+    tls: DownstreamTls | None = None
+    connect_timeout: float | None = None
+    """Seconds a client may take for the TLS handshake."""
+    origins: tuple[Origin, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Envoy ``Listener``. Inspectors run on all ports but those listed as excluded."""
+
+    name: str
+    address: str
+    port: int
+    direction: Direction
+    filter_chains: tuple[FilterChain, ...] = ()
+    default_filter_chain: FilterChain | None = None
+    bind_to_port: bool = True
+    use_original_dst: bool = False
+    original_dst_filter: bool = False
+    transparent: bool = False
+    tls_inspector: bool = False
+    http_inspector: bool = False
+    inspector_excluded_ports: tuple[int, ...] = ()
+    """Ports on which the HTTP inspector must not wait (declared opaque TCP)."""
+    inspection_timeout: float | None = None
+    continue_on_inspection_timeout: bool = True
+    proxy_protocol: bool = False
+    exact_balance: bool = False
+    origins: tuple[Origin, ...] = ()

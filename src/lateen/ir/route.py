@@ -1,0 +1,269 @@
+"""Route configurations: virtual hosts, routes, their matches and actions."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from lateen.ir.origin import Origin
+
+
+class MatchKind(enum.StrEnum):
+    """How a text is compared."""
+
+    EXACT = "exact"
+    PREFIX = "prefix"
+    REGEX = "regex"
+    """RE2, whole text."""
+    PRESENT = "present"
+    SUFFIX = "suffix"
+
+
+@dataclass(frozen=True, slots=True)
+class StringMatch:
+    """One comparison of a text."""
+
+    kind: MatchKind
+    value: str = ""
+    ignore_case: bool = False
+
+
+class PathKind(enum.StrEnum):
+    """How a path is compared."""
+
+    EXACT = "exact"
+    PREFIX = "prefix"
+    SEGMENT_PREFIX = "segment-prefix"
+    """``/a`` matches ``/a`` and ``/a/b`` but not ``/ab`` (Gateway API, Ingress)."""
+    REGEX = "regex"
+
+
+@dataclass(frozen=True, slots=True)
+class PathMatch:
+    """Comparison of the request's path."""
+
+    kind: PathKind = PathKind.PREFIX
+    value: str = "/"
+    ignore_case: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderMatch:
+    """Comparison of one header (or pseudo-header such as ``:method``)."""
+
+    name: str
+    match: StringMatch
+    invert: bool = False
+    missing_as_empty: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimMatch:
+    """Comparison of a verified JWT claim: ``path`` from the token's payload downwards."""
+
+    path: tuple[str, ...]
+    match: StringMatch
+    invert: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class QueryMatch:
+    """Comparison of one query parameter."""
+
+    name: str
+    match: StringMatch
+
+
+@dataclass(frozen=True, slots=True)
+class RouteMatch:
+    """Everything a request must satisfy (AND)."""
+
+    path: PathMatch = PathMatch()
+    headers: tuple[HeaderMatch, ...] = ()
+    query: tuple[QueryMatch, ...] = ()
+    claims: tuple[ClaimMatch, ...] = ()
+    grpc: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderValue:
+    """A header to write."""
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderOperations:
+    """Changes of headers, in Istio's order: set, add, remove."""
+
+    request_set: tuple[HeaderValue, ...] = ()
+    request_add: tuple[HeaderValue, ...] = ()
+    request_remove: tuple[str, ...] = ()
+    response_set: tuple[HeaderValue, ...] = ()
+    response_add: tuple[HeaderValue, ...] = ()
+    response_remove: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to change."""
+        return bool(
+            self.request_set
+            or self.request_add
+            or self.request_remove
+            or self.response_set
+            or self.response_add
+            or self.response_remove
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class WeightedCluster:
+    """One destination of a route. ``host_rewrite`` replaces the Host header for it."""
+
+    cluster: str
+    weight: int = 1
+    headers: HeaderOperations = HeaderOperations()
+    host_rewrite: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """Envoy ``RetryPolicy``; seconds."""
+
+    attempts: int = 2
+    retry_on: str = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes"
+    status_codes: tuple[int, ...] = ()
+    per_try_timeout: float | None = None
+    base_interval: float | None = None
+    host_selection_attempts: int = 5
+    previous_hosts: bool = True
+    previous_priorities: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Mirror:
+    """A copy of requests to another cluster; ``percent`` from 0 to 100."""
+
+    cluster: str
+    percent: float = 100.0
+
+
+@dataclass(frozen=True, slots=True)
+class HashPolicy:
+    """What consistent hashing looks at: exactly one field is set. ``cookie_ttl`` in seconds."""
+
+    header: str = ""
+    cookie: str = ""
+    cookie_path: str = ""
+    cookie_ttl: float | None = None
+    source_ip: bool = False
+    query_parameter: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Injected delay (seconds) and abort (HTTP or gRPC status), each with its percentage."""
+
+    delay: float = 0.0
+    delay_percent: float = 0.0
+    abort_http: int = 0
+    abort_grpc: int | None = None
+    abort_percent: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Cors:
+    """Cross-origin policy; ``max_age`` in seconds."""
+
+    allow_origins: tuple[StringMatch, ...] = ()
+    allow_methods: tuple[str, ...] = ()
+    allow_headers: tuple[str, ...] = ()
+    expose_headers: tuple[str, ...] = ()
+    max_age: int | None = None
+    allow_credentials: bool | None = None
+    forward_not_matching_preflights: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """Send the request on. ``timeout`` in seconds, 0 disables it."""
+
+    clusters: tuple[WeightedCluster, ...]
+    timeout: float = 0.0
+    retry: RetryPolicy | None = RetryPolicy()
+    prefix_rewrite: str = ""
+    regex_rewrite: tuple[str, str] | None = None
+    """Pattern and substitution (RE2)."""
+    host_rewrite: str = ""
+    auto_host_rewrite: bool = False
+    append_forwarded_host: bool = False
+    mirrors: tuple[Mirror, ...] = ()
+    hash_policies: tuple[HashPolicy, ...] = ()
+    cluster_not_found_code: int = 503
+    websocket: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """Answer with a redirect."""
+
+    code: int = 301
+    host: str = ""
+    port: int = 0
+    scheme: str = ""
+    path: str = ""
+    prefix_rewrite: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DirectResponse:
+    """Answer without an upstream."""
+
+    status: int
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class NoAction:
+    """A match without a valid action: Envoy answers 404-like; kept so that order stays right."""
+
+
+Action = Forward | Redirect | DirectResponse | NoAction
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One entry of a virtual host."""
+
+    name: str
+    match: RouteMatch
+    action: Action
+    headers: HeaderOperations = HeaderOperations()
+    fault: Fault | None = None
+    cors: Cors | None = None
+    stat_prefix: str = ""
+    operation: str = ""
+    """Decorator operation of traces, ``host:port/path``."""
+    origins: tuple[Origin, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualHost:
+    """Routes of a set of host names."""
+
+    name: str
+    domains: tuple[str, ...]
+    routes: tuple[Route, ...] = ()
+    require_tls: bool = False
+    """Redirect clear-text requests to https (``httpsRedirect``)."""
+    origins: tuple[Origin, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RouteConfiguration:
+    """Envoy ``RouteConfiguration``."""
+
+    name: str
+    virtual_hosts: tuple[VirtualHost, ...] = ()
+    ignore_port_in_host: bool = True
+    origins: tuple[Origin, ...] = ()

@@ -1,0 +1,1 @@
+"""The mesh as an immutable value: snapshot, services, workloads, selection, visibility."""

@@ -1,0 +1,38 @@
+"""What the serving layer sends: named bytes with a content-derived version."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lateen.api.resource import ObjectKey
+
+CLUSTER = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
+ENDPOINT = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
+LISTENER = "type.googleapis.com/envoy.config.listener.v3.Listener"
+ROUTE = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
+SECRET = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
+EXTENSION = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig"
+
+TYPES_IN_PUSH_ORDER = (CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, EXTENSION)
+"""Make before break: clusters and endpoints before the listeners and routes that use them."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DiscoveryResource:
+    """One xDS resource, serialised once.
+
+    ``version`` is the hexadecimal xxh3-128 hash of ``body``; ``body`` is the serialised Envoy
+    message (the value of the ``Any``); ``origins`` are the objects that shaped it, which is how
+    a rejection is traced to its author.
+    """
+
+    type_url: str
+    name: str
+    version: str
+    body: bytes
+    origins: tuple[ObjectKey, ...] = ()
+
+
+ResourceSet = Mapping[str, Mapping[str, DiscoveryResource]]
+"""Type URL to name to resource: all a scope's proxies shall have."""
