@@ -32,13 +32,15 @@ class Provenance:
 
     ``path`` is the file as the user named it (``-`` for standard input, empty when unknown),
     ``document`` the 0-based index of the YAML document in it, ``line`` the 1-based line on which
-    that document starts (0 when unknown). ``origin`` says which source yielded it.
+    that document starts (0 when unknown). ``origin`` says which source yielded it. ``item`` is the
+    index in the document's ``items`` when that is a ``List``, otherwise -1.
     """
 
     path: str = ""
     document: int = 0
     line: int = 0
     origin: str = ""
+    item: int = -1
 
     def __str__(self) -> str:
         if not self.path:
@@ -80,7 +82,7 @@ class ObjectMeta(
     deletion_grace_period_seconds: int | None = None
     finalizers: list[str] = []
     owner_references: list[OwnerReference] = []
-    managed_fields: list[msgspec.Raw] = []
+    managed_fields: list[dict[str, object]] = []
     self_link: str = ""
 
 
