@@ -1,1 +1,1 @@
-"""."""
+"""Identities of workloads: SPIFFE IDs, the certificate authority, keys, delivery to Envoy."""
