@@ -36,7 +36,7 @@ Duration = Annotated[str, Meta(pattern=DURATION_PATTERN, extra_json_schema={"for
 
 UInt32 = Annotated[int, Meta(ge=0, le=4294967295)]
 Int32 = Annotated[int, Meta(ge=-2147483648, le=2147483647)]
-UInt64 = Annotated[int, Meta(ge=0, le=18446744073709551615)]
+UInt64 = Annotated[int, Meta(ge=0)]  # msgspec has no bounds beyond 63 bits
 Int64 = Annotated[int, Meta(ge=-9223372036854775808, le=9223372036854775807)]
 
 _UNITS = {
