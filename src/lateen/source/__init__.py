@@ -1,1 +1,1 @@
-"""."""
+"""Where objects come from: the embedded store with its API, and files on disk."""

@@ -1,0 +1,108 @@
+"""What happens to an object between a request and the store: checks, defaults, system fields."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from lateen.api.findings import Finding, Severity
+from lateen.api.kinds import KindInfo
+from lateen.api.parse import parse_object
+from lateen.api.resource import ObjectKey, Provenance, Resource
+from lateen.api.validate import validate
+from lateen.source.addresses import service_entry_addresses, with_addresses
+from lateen.source.store import Store, StoredObject
+
+Raw = dict[str, Any]
+_SYSTEM_METADATA = ("uid", "creationTimestamp", "resourceVersion", "generation")
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+
+
+class Refused(Exception):
+    """An object that must not be stored; ``findings`` say why, errors first."""
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        self.findings = sorted(findings, key=lambda f: f.severity is not Severity.ERROR)
+        super().__init__("; ".join(finding.message for finding in self.findings))
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """An object ready to be stored, and the warnings its author should see."""
+
+    raw: Raw
+    resource: Resource
+    warnings: tuple[Finding, ...] = ()
+
+
+def admit(
+    store: Store,
+    info: KindInfo,
+    raw: Raw,
+    previous: StoredObject | None,
+    provenance: Provenance,
+) -> Admitted:
+    """Check an object's new content and fill in what the API server owns.
+
+    Status is taken from ``previous``: only the status subresource writes it. Raises `Refused` when
+    validation finds an error and `lateen.source.addresses.AddressInUse`.
+    """
+    raw = {**raw, "apiVersion": raw.get("apiVersion") or info.api_version, "kind": info.kind}
+    if info.status_subresource and previous is not None and "status" in previous.raw:
+        raw["status"] = previous.raw["status"]
+    parsed = parse_object(raw, provenance)
+    if not isinstance(parsed, Resource):
+        raise Refused(parsed)
+    findings = validate(parsed)
+    if any(finding.severity is Severity.ERROR for finding in findings):
+        raise Refused(findings)
+    raw = _with_system_fields(info, raw, previous)
+    if info.group == "" and info.kind == "Service":
+        raw = with_addresses(store, raw, previous.raw if previous else None)
+    elif info.kind == "ServiceEntry":
+        addresses = service_entry_addresses(store, raw)
+        if addresses:
+            raw["status"] = {**(raw.get("status") or {}), "addresses": addresses}
+    return Admitted(raw, parsed, tuple(findings))
+
+
+def key_of(info: KindInfo, raw: Raw) -> ObjectKey:
+    """Key of an object whose metadata has a name."""
+    metadata = raw.get("metadata") or {}
+    namespace = metadata.get("namespace") or "default" if info.namespaced else ""
+    return ObjectKey(info.group, info.kind, namespace, metadata["name"])
+
+
+def _with_system_fields(info: KindInfo, raw: Raw, previous: StoredObject | None) -> Raw:
+    metadata = dict(raw["metadata"])
+    for name in _SYSTEM_METADATA:
+        metadata.pop(name, None)
+    if info.namespaced:
+        metadata.setdefault("namespace", "default")
+    if isinstance(metadata.get("annotations"), dict):
+        # kubectl's copy of the whole object would double what the store and the proxies carry.
+        metadata["annotations"] = {
+            k: v for k, v in metadata["annotations"].items() if k != LAST_APPLIED
+        }
+    if previous is None:
+        metadata["uid"] = str(uuid.uuid4())
+        metadata["creationTimestamp"] = _now()
+        metadata["generation"] = 1
+    else:
+        before = previous.raw["metadata"]
+        metadata["uid"] = before.get("uid")
+        metadata["creationTimestamp"] = before.get("creationTimestamp")
+        changed = _content(raw) != _content(previous.raw)
+        metadata["generation"] = before.get("generation", 1) + changed
+    return {**raw, "metadata": metadata}
+
+
+def _content(raw: Raw) -> Raw:
+    return {k: v for k, v in raw.items() if k not in ("metadata", "status", "apiVersion")}
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

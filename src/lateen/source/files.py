@@ -1,0 +1,110 @@
+"""Objects from files, folders, globs and standard input."""
+
+from __future__ import annotations
+
+import glob
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lateen.api.findings import Finding
+from lateen.api.locate import with_positions
+from lateen.api.parse import parse_documents
+from lateen.api.resource import Resource
+
+EXTENSIONS = (".yaml", ".yml", ".json")
+STANDARD_INPUT = "-"
+MAXIMUM_FILE = 64 * 1024 * 1024
+"""Bytes of one file that are read."""
+
+
+class InputError(Exception):
+    """A path the user gave cannot be read; the message says which and why."""
+
+
+@dataclass(slots=True)
+class Inputs:
+    """What the given paths hold. ``texts`` are the files' contents by path, for excerpts."""
+
+    resources: list[Resource] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    texts: dict[str, str] = field(default_factory=dict)
+
+
+def read_inputs(
+    paths: Sequence[str], *, recursive: bool = False, default_namespace: str = "default"
+) -> Inputs:
+    """Parse every object that ``paths`` name; findings carry line and column.
+
+    Raises `InputError` when a path does not exist, cannot be read, or names nothing.
+    """
+    inputs = Inputs()
+    for path in expand(paths, recursive=recursive):
+        text = read_text(path)
+        inputs.texts[path] = text
+        result = parse_documents(text, path, default_namespace=default_namespace)
+        inputs.resources += result.resources
+        inputs.findings += result.findings
+    inputs.findings = with_positions(inputs.findings, inputs.texts.get)
+    return inputs
+
+
+def expand(paths: Iterable[str], *, recursive: bool = False) -> list[str]:
+    """Files behind paths, folders and globs, each once, folders in name order.
+
+    Raises `InputError` for a path that names nothing.
+    """
+    found: dict[str, None] = {}
+    for path in paths:
+        found.update(dict.fromkeys(_files_of(path, recursive=recursive)))
+    return list(found)
+
+
+def read_text(path: str) -> str:
+    """A file's text (``-`` is standard input). Raises `InputError`."""
+    try:
+        if path == STANDARD_INPUT:
+            return sys.stdin.read(MAXIMUM_FILE)
+        if Path(path).stat().st_size > MAXIMUM_FILE:
+            raise InputError(f"{path} is larger than {MAXIMUM_FILE >> 20} MiB; split it")
+        return Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8"
+        ) from None
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _files_of(path: str, *, recursive: bool) -> Iterator[str]:
+    if path == STANDARD_INPUT:
+        yield path
+        return
+    place = Path(path)
+    if place.is_dir():
+        pattern = "**/*" if recursive else "*"
+        files = sorted(
+            str(p)
+            for p in place.glob(pattern)
+            if p.suffix in EXTENSIONS and p.is_file() and not _hidden(p.relative_to(place))
+        )
+        if not files:
+            hint = "" if recursive else " (folders below it are read with -R)"
+            raise InputError(f"{path} holds no {', '.join(EXTENSIONS)} file{hint}")
+        yield from files
+    elif place.exists():
+        yield path
+    elif glob.has_magic(path):
+        matches = sorted(glob.glob(path, recursive=True))
+        if not matches:
+            raise InputError(f"no file matches {path}")
+        for match in matches:
+            if Path(match).is_file():
+                yield match
+    else:
+        raise InputError(f"{path} does not exist")
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
