@@ -158,7 +158,10 @@ class Service:
     resolution: Resolution
     ports: tuple[ServicePort, ...]
     addresses: tuple[str, ...] = ()
-    """Virtual IPs or CIDRs; empty for headless services."""
+    """Virtual IPs or CIDRs; empty for headless services and for hosts without an address."""
+    addresses_auto_allocated: bool = False
+    """``addresses`` were chosen by the mesh (ServiceEntry ``status.addresses``): only clients
+    whose DNS the mesh answers (``Scope.dns_capture``) ever send to them."""
     mesh_external: bool = False
     export_to: frozenset[str] = frozenset({"*"})
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -171,8 +174,15 @@ class Service:
     session_affinity: bool = False
     publish_not_ready: bool = False
     internal_traffic_local: bool = False
+    traffic_distribution: str = ""
+    """``PreferClose``, ``PreferSameZone``, ``PreferSameNode`` or empty."""
     key: ObjectKey | None = None
     provenance: Provenance = field(default_factory=Provenance)
+
+    @property
+    def headless(self) -> bool:
+        """A Kubernetes service with ``clusterIP: None``."""
+        return self.registry is Registry.KUBERNETES and self.resolution is Resolution.PASSTHROUGH
 
     def port(self, number: int) -> ServicePort | None:
         """The port with this number, if any."""

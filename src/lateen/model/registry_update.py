@@ -1,0 +1,486 @@
+"""Brings a service registry up to date: only what the changed objects touch is computed again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from lateen.api.findings import Finding
+from lateen.api.resource import ObjectKey, Resource
+from lateen.model import endpoints as collect
+from lateen.model import kinds, rules
+from lateen.model.change import ServiceName
+from lateen.model.definitions import (
+    annotated_accounts,
+    cluster_ips,
+    define,
+    hosts_of,
+    same_service,
+    service_selector,
+)
+from lateen.model.layers import Draft
+from lateen.model.mesh import MeshFacts
+from lateen.model.ordering import age_key, workload_order
+from lateen.model.registry import Pair, RegistryState, selectors_of
+from lateen.model.service import Endpoint, Registry, Resolution, Service
+from lateen.model.workloads import Workload, node_locality, workload_of_entry, workload_of_pod
+
+Lookup = Callable[[ObjectKey], Resource | None]
+
+_SOURCES = (kinds.SERVICE, kinds.SERVICE_ENTRY)
+_SLICES = (kinds.ENDPOINT_SLICE, kinds.ENDPOINTS)
+_WORKLOADS = (kinds.POD, kinds.WORKLOAD_ENTRY)
+RELEVANT = frozenset({*_SOURCES, *_SLICES, *_WORKLOADS, kinds.NODE})
+"""Kinds that the registry is made from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """A new registry state and what differs from the previous one."""
+
+    state: RegistryState
+    services: frozenset[ServiceName]
+    endpoints: frozenset[ServiceName]
+    workloads: frozenset[ObjectKey]
+
+
+def update(
+    base: RegistryState,
+    previous: RegistryState,
+    changed: Iterable[ObjectKey],
+    before: Lookup,
+    after: Lookup,
+    mesh: MeshFacts,
+) -> Update:
+    """The state after ``changed`` objects went from ``before`` to ``after``.
+
+    ``previous`` is where equal services and endpoints are taken from, so that they keep their
+    identity; it is ``base`` unless everything is built anew.
+    """
+    return _Updater(base, previous, before, after, mesh).run(list(changed))
+
+
+class _Updater:
+    def __init__(
+        self,
+        base: RegistryState,
+        previous: RegistryState,
+        before: Lookup,
+        after: Lookup,
+        mesh: MeshFacts,
+    ) -> None:
+        self.previous = previous
+        self.before = before
+        self.after = after
+        self.mesh = mesh
+        self.workloads = Draft(base.workloads)
+        self.selectors = Draft(base.selectors)
+        self.selecting = Draft(base.selecting)
+        self.members = Draft(base.members)
+        self.owners = Draft(base.owners)
+        self.sources = Draft(base.sources)
+        self.hosts = Draft(base.hosts)
+        self.claims = Draft(base.claims)
+        self.slices = Draft(base.slices)
+        self.slice_of = Draft(base.slice_of)
+        self.referrers = Draft(base.referrers)
+        self.services = Draft(base.services)
+        self.endpoints = Draft(base.endpoints)
+        self.findings = Draft(base.findings)
+        self.dirty: set[tuple[str, str]] = set()
+        """Namespace and host of services to compute again."""
+        self.rescan: dict[str, set[ObjectKey]] = {}
+        """Objects by namespace whose selector is new."""
+        self.added: dict[ObjectKey, set[ObjectKey]] = {}
+        self.removed: dict[ObjectKey, set[ObjectKey]] = {}
+        """Selecting objects to workloads that became, and ceased to be, their members."""
+        self.changed_workloads: set[ObjectKey] = set()
+
+    def run(self, changed: list[ObjectKey]) -> Update:
+        by_kind: dict[tuple[str, str], list[ObjectKey]] = {}
+        for key in changed:
+            by_kind.setdefault((key.group, key.kind), []).append(key)
+        for kind in _SOURCES:
+            for key in by_kind.get(kind, ()):
+                self.change_source(key)
+        for kind in _SLICES:
+            for key in by_kind.get(kind, ()):
+                self.change_slice(key)
+        touched = {key for kind in _WORKLOADS for key in by_kind.get(kind, ())}
+        touched |= self.moved_by_nodes(by_kind.get(kinds.NODE, ()))
+        for key in touched:
+            self.change_workload(key)
+        self.scan_new_selectors()
+        self.settle_members()
+        services: set[ServiceName] = set()
+        endpoints: set[ServiceName] = set()
+        for namespace, host in self.dirty:
+            service_differs, endpoints_differ = self.rebuild(namespace, host)
+            if service_differs:
+                services.add((host, namespace))
+            if endpoints_differ:
+                endpoints.add((host, namespace))
+        return Update(
+            state=RegistryState(
+                workloads=self.workloads.result(),
+                selectors=self.selectors.result(),
+                selecting=self.selecting.result(),
+                members=self.members.result(),
+                owners=self.owners.result(),
+                sources=self.sources.result(),
+                hosts=self.hosts.result(),
+                claims=self.claims.result(),
+                slices=self.slices.result(),
+                slice_of=self.slice_of.result(),
+                referrers=self.referrers.result(),
+                services=self.services.result(),
+                endpoints=self.endpoints.result(),
+                findings=self.findings.result(),
+            ),
+            services=frozenset(services),
+            endpoints=frozenset(endpoints),
+            workloads=frozenset(self.changed_workloads),
+        )
+
+    # What changed ------------------------------------------------------------------------------
+
+    def change_source(self, key: ObjectKey) -> None:
+        """A Service or ServiceEntry came, changed or went."""
+        namespace = key.namespace
+        old, new = self.before(key), self.after(key)
+        old_hosts = self.hosts.get(namespace, key) or ()
+        new_hosts = hosts_of(new) if new is not None else ()
+        if old_hosts != new_hosts:
+            self.hosts.put(namespace, key, new_hosts)
+        for host in {*old_hosts, *new_hosts}:
+            others = [k for k in self.sources.get(namespace, host) or () if k != key]
+            if host in new_hosts:
+                others.append(key)
+            self.sources.put(namespace, host, self.by_age(others))
+            self.dirty.add((namespace, host))
+        if key.kind == "Service":
+            self.change_claims(key, old, new)
+        self.change_selector(key, service_selector(new) if new is not None else None)
+
+    def by_age(self, keys: Iterable[ObjectKey]) -> tuple[ObjectKey, ...]:
+        found = [r for key in keys if (r := self.after(key)) is not None]
+        return tuple(resource.key for resource in sorted(found, key=age_key))
+
+    def change_claims(self, key: ObjectKey, old: Resource | None, new: Resource | None) -> None:
+        old_ips = cluster_ips(old) if old is not None else ()
+        new_ips = cluster_ips(new) if new is not None else ()
+        for ip in {*old_ips, *new_ips}:
+            before = self.claims.get("", ip) or ()
+            claimants = {k for k in before if k != key}
+            if ip in new_ips:
+                claimants.add(key)
+            self.claims.put("", ip, self.by_age(claimants))
+            for claimant in (*before, *claimants):
+                self.mark_source(claimant)
+
+    def change_selector(self, key: ObjectKey, new: Mapping[str, str] | None) -> None:
+        namespace = key.namespace
+        old = self.selecting.get(namespace, key)
+        if old == new:
+            return
+        if old is not None:
+            pair = _pair(old)
+            rest = tuple(k for k in self.selectors.get(namespace, pair) or () if k != key)
+            self.selectors.put(namespace, pair, rest)
+            self.selecting.delete(namespace, key)
+            for member in self.members.get(namespace, key) or ():
+                self.removed.setdefault(key, set()).add(member)
+        if new is not None:
+            pair = _pair(new)
+            known = self.selectors.get(namespace, pair) or ()
+            self.selectors.set(namespace, pair, tuple(sorted({*known, key})))
+            self.selecting.set(namespace, key, new)
+            self.rescan.setdefault(namespace, set()).add(key)
+
+    def change_slice(self, key: ObjectKey) -> None:
+        """An EndpointSlice or Endpoints object came, changed or went."""
+        namespace = key.namespace
+        old, new = self.before(key), self.after(key)
+        old_service = self.slice_of.get(namespace, key) or ""
+        new_service = collect.slice_service(new) if new is not None else ""
+        if old_service and old_service != new_service:
+            rest = tuple(k for k in self.slices.get(namespace, old_service) or () if k != key)
+            self.slices.put(namespace, old_service, rest)
+        if new_service:
+            known = self.slices.get(namespace, new_service) or ()
+            self.slices.set(namespace, new_service, tuple(sorted({*known, key})))
+        self.slice_of.put(namespace, key, new_service)
+        old_pods = collect.slice_targets(old) if old is not None and old_service else set()
+        new_pods = collect.slice_targets(new) if new is not None and new_service else set()
+        for pod in old_pods ^ new_pods:
+            known = self.referrers.get(pod.namespace, pod) or ()
+            wanted = {*known, key} if pod in new_pods else {*known} - {key}
+            self.referrers.put(pod.namespace, pod, tuple(sorted(wanted)))
+        for name in {old_service, new_service} - {""}:
+            self.mark_source(ObjectKey("", "Service", namespace, name))
+
+    def moved_by_nodes(self, nodes: Iterable[ObjectKey]) -> set[ObjectKey]:
+        """Workloads on nodes whose locality changed."""
+        moved = set()
+        for key in nodes:
+            old, new = self.before(key), self.after(key)
+            if old is None or new is None or node_locality(old.labels) != node_locality(new.labels):
+                moved.add(key.name)
+        if not moved:
+            return set()
+        return {
+            workload.key
+            for layer in self.workloads.result().values()
+            for workload in layer.values()
+            if workload.node in moved
+        }
+
+    def change_workload(self, key: ObjectKey) -> None:
+        """A Pod or WorkloadEntry came, changed or went, or its node moved."""
+        namespace = key.namespace
+        old = self.workloads.get(namespace, key)
+        new = self.read_workload(key)
+        if old == new:
+            return
+        self.changed_workloads.add(key)
+        if new is None:
+            self.workloads.delete(namespace, key)
+        else:
+            self.workloads.set(namespace, key, new)
+        old_owners = set(self.owners.get(namespace, key) or ())
+        new_owners = set(self.selecting_objects(namespace, new)) if new is not None else set()
+        fresh = self.rescan.get(namespace, set())
+        for owner in (old_owners | new_owners) - fresh:
+            self.mark_source(owner)
+            if owner not in new_owners:
+                self.removed.setdefault(owner, set()).add(key)
+            elif owner not in old_owners:
+                self.added.setdefault(owner, set()).add(key)
+        for listing in self.referrers.get(namespace, key) or ():
+            service = self.slice_of.get(listing.namespace, listing)
+            if service:
+                self.mark_source(ObjectKey("", "Service", listing.namespace, service))
+
+    def read_workload(self, key: ObjectKey) -> Workload | None:
+        resource = self.after(key)
+        if resource is None:
+            return None
+        if key.kind == "WorkloadEntry":
+            return workload_of_entry(resource, self.mesh.trust_domain)
+        spec = getattr(resource.object, "spec", None)
+        node_name = getattr(spec, "node_name", "") or ""
+        node = self.after(ObjectKey("", "Node", "", node_name)) if node_name else None
+        return workload_of_pod(resource, node, self.mesh.trust_domain)
+
+    def selecting_objects(self, namespace: str, workload: Workload) -> tuple[ObjectKey, ...]:
+        return selectors_of(
+            {namespace: self.selectors.layer(namespace)},
+            {namespace: self.selecting.layer(namespace)},
+            namespace,
+            workload.labels,
+        )
+
+    def scan_new_selectors(self) -> None:
+        """Find the members of objects whose selector is new, in one pass over a namespace."""
+        for namespace, keys in self.rescan.items():
+            selectors: dict[Pair | None, tuple[ObjectKey, ...]] = {}
+            specs = {}
+            for key in keys:
+                specs[key] = spec = self.selecting.layer(namespace)[key]
+                selectors[_pair(spec)] = (*selectors.get(_pair(spec), ()), key)
+            found: dict[ObjectKey, set[ObjectKey]] = {key: set() for key in keys}
+            for workload in self.workloads.layer(namespace).values():
+                for key in selectors_of(
+                    {namespace: selectors}, {namespace: specs}, namespace, workload.labels
+                ):
+                    found[key].add(workload.key)
+            for key, members in found.items():
+                old = set(self.members.get(namespace, key) or ())
+                self.added[key] = members - old
+                self.removed[key] = old - members
+
+    def settle_members(self) -> None:
+        """Write what `change_workload` and `scan_new_selectors` found out about memberships."""
+        for source in {*self.added, *self.removed}:
+            namespace = source.namespace
+            added = self.added.get(source, set())
+            removed = self.removed.get(source, set())
+            if not added and not removed:
+                continue
+            members = (set(self.members.get(namespace, source) or ()) | added) - removed
+            ordered = tuple(sorted(members, key=workload_order))
+            self.members.put(namespace, source, ordered)
+            for workload in added:
+                known = self.owners.get(namespace, workload) or ()
+                self.owners.set(namespace, workload, tuple(sorted({*known, source})))
+            for workload in removed:
+                known = self.owners.get(namespace, workload) or ()
+                rest = tuple(owner for owner in known if owner != source)
+                self.owners.put(namespace, workload, rest)
+            self.mark_source(source)
+
+    def mark_source(self, key: ObjectKey) -> None:
+        for host in self.hosts.get(key.namespace, key) or ():
+            self.dirty.add((key.namespace, host))
+
+    # What follows ------------------------------------------------------------------------------
+
+    def rebuild(self, namespace: str, host: str) -> tuple[bool, bool]:
+        """Compute one service again; says whether its definition and its endpoints differ."""
+        keys = self.sources.get(namespace, host) or ()
+        found = [r for key in keys if (r := self.after(key)) is not None]
+        findings: list[Finding] = []
+        usable = []
+        for resource in found:
+            problem = self.lost_claim(resource)
+            if problem is None:
+                usable.append(resource)
+            else:
+                findings.append(problem)
+        service, used, left_out = define(host, usable, self.mesh)
+        findings += left_out
+        endpoints: tuple[Endpoint, ...] = ()
+        if service is not None:
+            service, endpoints, more = self.with_endpoints(service, used)
+            findings += more
+        return (
+            self.keep_service(namespace, host, service),
+            self.keep_endpoints(namespace, host, endpoints, findings),
+        )
+
+    def lost_claim(self, resource: Resource) -> Finding | None:
+        """The finding about a Service whose ClusterIP belongs to an older Service."""
+        if resource.key.kind != "Service":
+            return None
+        for ip in cluster_ips(resource):
+            claimants = self.claims.get("", ip) or ()
+            if claimants and claimants[0] != resource.key:
+                winner = self.after(claimants[0])
+                place = f" ({winner.provenance})" if winner is not None else ""
+                return rules.finding(
+                    rules.CLUSTER_IP_TAKEN,
+                    resource,
+                    ("spec", "clusterIP"),
+                    f"clusterIP {ip} already belongs to {claimants[0]}{place}",
+                    "Remove spec.clusterIP from one of the two.",
+                )
+        return None
+
+    def with_endpoints(
+        self, service: Service, used: tuple[Resource, ...]
+    ) -> tuple[Service, tuple[Endpoint, ...], list[Finding]]:
+        if service.resolution is Resolution.ALIAS:
+            return service, (), []
+        if service.registry is Registry.KUBERNETES:
+            return self.kubernetes_endpoints(service, used[0])
+        endpoints: list[Endpoint] = []
+        accounts: set[str] = set()
+        for resource in used:
+            found = collect.from_service_entry(
+                service, resource, self.workloads_of(resource.key), self.mesh
+            )
+            endpoints += found.endpoints
+            accounts |= found.accounts
+        if service.resolution is Resolution.DNS_ROUND_ROBIN:
+            first: dict[str, Endpoint] = {}
+            for endpoint in endpoints:
+                first.setdefault(endpoint.service_port, endpoint)
+            endpoints = list(first.values())
+        sans = (*service.service_accounts, *sorted(accounts - {*service.service_accounts}))
+        return replace(service, service_accounts=sans), tuple(endpoints), []
+
+    def kubernetes_endpoints(
+        self, service: Service, resource: Resource
+    ) -> tuple[Service, tuple[Endpoint, ...], list[Finding]]:
+        findings: list[Finding] = []
+        members = self.workloads_of(resource.key)
+        listing = self.slices_of(service)
+        if listing:
+            found = collect.from_slices(service, listing, self.workload)
+            entries = [w for w in members if w.key.kind == "WorkloadEntry"]
+            extra = collect.from_workloads(service, entries)
+            found.endpoints += extra.endpoints
+            found.accounts |= extra.accounts
+        else:
+            found = collect.from_workloads(service, members)
+            if service.selector and not members:
+                findings.append(_selects_nothing(resource, service))
+        for name in dict.fromkeys(name for name, _ in found.missing_ports):
+            pod = next(key for port, key in found.missing_ports if port == name)
+            findings.append(_missing_port(resource, service, name, pod))
+        accounts = found.accounts | annotated_accounts(service, self.mesh)
+        return (
+            replace(service, service_accounts=tuple(sorted(accounts))),
+            tuple(found.endpoints),
+            findings,
+        )
+
+    def workloads_of(self, source: ObjectKey) -> list[Workload]:
+        keys = self.members.get(source.namespace, source) or ()
+        return [w for key in keys if (w := self.workload(key)) is not None]
+
+    def workload(self, key: ObjectKey) -> Workload | None:
+        return self.workloads.get(key.namespace, key)
+
+    def slices_of(self, service: Service) -> list[Resource]:
+        """EndpointSlices of a service, or else its Endpoints object (slices mirror it)."""
+        keys = self.slices.get(service.namespace, service.name) or ()
+        chosen = [key for key in keys if key.kind == "EndpointSlice"] or keys
+        return [r for key in chosen if (r := self.after(key)) is not None]
+
+    def keep_service(self, namespace: str, host: str, service: Service | None) -> bool:
+        old = self.previous.services.get(namespace, {}).get(host)
+        if service is None:
+            self.services.delete(namespace, host)
+            return old is not None
+        if old is not None and same_service(old, service):
+            if self.services.get(namespace, host) is not old:
+                self.services.set(namespace, host, old)
+            return False
+        self.services.set(namespace, host, service)
+        return True
+
+    def keep_endpoints(
+        self,
+        namespace: str,
+        host: str,
+        endpoints: tuple[Endpoint, ...],
+        findings: list[Finding],
+    ) -> bool:
+        if tuple(findings) != (self.findings.get(namespace, host) or ()):
+            self.findings.put(namespace, host, tuple(findings))
+        old = self.previous.endpoints.get(namespace, {}).get(host, ())
+        if old == endpoints:
+            if (self.endpoints.get(namespace, host) or ()) is not old:
+                self.endpoints.put(namespace, host, old)
+            return False
+        self.endpoints.put(namespace, host, endpoints)
+        return True
+
+
+def _pair(selector: Mapping[str, str]) -> Pair | None:
+    """The label under which a selector is indexed; version labels are rarely selective."""
+    return min(selector.items(), default=None)
+
+
+def _selects_nothing(resource: Resource, service: Service) -> Finding:
+    labels = ", ".join(f"{name}={value}" for name, value in sorted(service.selector.items()))
+    return rules.finding(
+        rules.SELECTS_NOTHING,
+        resource,
+        ("spec", "selector"),
+        f"no Pod or WorkloadEntry in namespace {service.namespace} has the labels {labels}",
+        "Compare spec.selector with the labels of the pods (template.metadata.labels).",
+    )
+
+
+def _missing_port(resource: Resource, service: Service, name: str, pod: ObjectKey) -> Finding:
+    port = service.port_named(name) or service.port(int(name) if name.isdigit() else 0)
+    target = port.target_port if port is not None else ""
+    return rules.finding(
+        rules.NO_SUCH_CONTAINER_PORT,
+        resource,
+        ("spec", "ports"),
+        f'port {name} asks for a container port named "{target}", which {pod} does not have',
+        "Name the container port so, or give targetPort as a number.",
+    )
