@@ -219,6 +219,9 @@ class HttpConnection(asyncio.Protocol):
             end = buffer.find(b"\r\n\r\n", self._scanned)
             if end > MAX_HEAD or (end < 0 and len(buffer) > MAX_HEAD):
                 raise BadRequest(431, f"request headers may have {MAX_HEAD} bytes at most")
+            if buffer and not 0x21 <= buffer[0] <= 0x7E:
+                # TLS or another protocol: waiting for an empty line would only look like a hang.
+                raise BadRequest(400, "this port speaks plain HTTP/1.1")
             if end < 0:
                 self._scanned = max(0, len(buffer) - 3)
                 return False
