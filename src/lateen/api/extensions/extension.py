@@ -30,7 +30,7 @@ Phase = Literal["UNSPECIFIED_PHASE", "AUTHN", "AUTHZ", "STATS"]
 """Where in the filter chain: before authentication, before authorization, before statistics."""
 
 
-class EnvVar(Message):
+class EnvVar(Message, frozen=True, kw_only=True):
     """An environment variable of the Wasm VM: a fixed value, or the proxy's own (HOST)."""
 
     name: Annotated[str, Meta(min_length=1, max_length=256)]
@@ -38,20 +38,20 @@ class EnvVar(Message):
     value: Annotated[str, Meta(max_length=2048)] = ""
 
 
-class VmConfig(Message):
+class VmConfig(Message, frozen=True, kw_only=True):
     """Settings of the Wasm VM."""
 
     env: Annotated[list[EnvVar], Meta(max_length=256)] = []
 
 
-class TrafficSelector(Message):
+class TrafficSelector(Message, frozen=True, kw_only=True):
     """Traffic that passes the extension: by side and by port (any, if none is given)."""
 
     mode: WorkloadMode = "UNDEFINED"
     ports: list[PortSelector] = []
 
 
-class WasmConfig(Message):
+class WasmConfig(Message, frozen=True, kw_only=True):
     """A Wasm module: where it comes from and how it runs.
 
     ``url`` is ``oci://`` (also without a scheme), ``http(s)://`` or ``file://``.
@@ -69,7 +69,7 @@ class WasmConfig(Message):
     type: PluginType = "UNSPECIFIED_PLUGIN_TYPE"
 
 
-class WasmPluginSpec(Message):
+class WasmPluginSpec(Message, frozen=True, kw_only=True):
     """Spec of WasmPlugin. Within a phase, higher ``priority`` comes first (default 0)."""
 
     url: Annotated[str, Meta(min_length=1)]
@@ -90,20 +90,20 @@ class WasmPluginSpec(Message):
     type: PluginType = "UNSPECIFIED_PLUGIN_TYPE"
 
 
-class WasmPlugin(ApiObject, forbid_unknown_fields=True, kw_only=True):
+class WasmPlugin(ApiObject, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """extensions.istio.io WasmPlugin."""
 
     spec: WasmPluginSpec
     status: JsonObject = {}
 
 
-class LuaConfig(Message):
+class LuaConfig(Message, frozen=True, kw_only=True):
     """A Lua filter: defines ``envoy_on_request`` and/or ``envoy_on_response``."""
 
     inline_code: Annotated[str, Meta(max_length=MAX_LUA_CODE)] = ""
 
 
-class TrafficExtensionSpec(Message):
+class TrafficExtensionSpec(Message, frozen=True, kw_only=True):
     """Spec of TrafficExtension: exactly one of ``wasm`` and ``lua``."""
 
     selector: WorkloadSelector | None = None
@@ -138,7 +138,7 @@ class TrafficExtensionSpec(Message):
 _PHASES: dict[str, Phase] = {"AUTHN": "AUTHN", "AUTHZ": "AUTHZ", "STATS": "STATS"}
 
 
-class TrafficExtension(ApiObject, forbid_unknown_fields=True, kw_only=True):
+class TrafficExtension(ApiObject, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """extensions.istio.io TrafficExtension."""
 
     spec: TrafficExtensionSpec

@@ -41,7 +41,7 @@ WorkloadMode = Literal["UNDEFINED", "CLIENT", "SERVER", "CLIENT_AND_SERVER"]
 """The side of a request that a workload is on; a gateway counts as the client."""
 
 
-class WorkloadSelector(Message):
+class WorkloadSelector(Message, frozen=True, kw_only=True):
     """Selects workloads whose labels hold all of ``match_labels``; none given selects all."""
 
     match_labels: Annotated[
@@ -53,13 +53,13 @@ class WorkloadSelector(Message):
     ] = {}
 
 
-class PortSelector(Message):
+class PortSelector(Message, frozen=True, kw_only=True):
     """A port, by number (1-65535)."""
 
     number: UInt32 = 0
 
 
-class PolicyTargetReference(Message):
+class PolicyTargetReference(Message, frozen=True, kw_only=True):
     """Names the Gateway, GatewayClass, Service or ServiceEntry that a policy is for.
 
     ``group`` may be ``""`` or ``core`` for a Service. ``namespace`` must stay empty.

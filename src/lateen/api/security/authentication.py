@@ -25,13 +25,13 @@ Presence = Literal["OPTIONAL", "REQUIRED"]
 """Whether a request must carry a token of a rule."""
 
 
-class MutualTLS(Message):
+class MutualTLS(Message, frozen=True, kw_only=True):
     """Mutual TLS settings."""
 
     mode: MutualTLSMode = "UNSET"
 
 
-class PeerAuthenticationSpec(Message):
+class PeerAuthenticationSpec(Message, frozen=True, kw_only=True):
     """Spec of PeerAuthentication. Keys of ``port_level_mtls`` are container ports, as text."""
 
     selector: WorkloadSelector | None = None
@@ -44,28 +44,28 @@ class PeerAuthenticationSpec(Message):
         return {int(port): mtls for port, mtls in (self.port_level_mtls or {}).items()}
 
 
-class PeerAuthentication(ApiObject, forbid_unknown_fields=True, kw_only=True):
+class PeerAuthentication(ApiObject, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """security.istio.io PeerAuthentication."""
 
     spec: PeerAuthenticationSpec = PeerAuthenticationSpec()
     status: JsonObject = {}
 
 
-class JWTHeader(Message):
+class JWTHeader(Message, frozen=True, kw_only=True):
     """A header that carries a token, after ``prefix``."""
 
     name: Text
     prefix: str = ""
 
 
-class ClaimToHeader(Message):
+class ClaimToHeader(Message, frozen=True, kw_only=True):
     """Copies a claim (nested with dots) of a verified token into a request header."""
 
     header: Annotated[str, Meta(min_length=1, pattern=r"^[-_A-Za-z0-9]+$")]
     claim: Text
 
 
-class JWTRule(Message):
+class JWTRule(Message, frozen=True, kw_only=True):
     """How tokens of one issuer are found and verified.
 
     If neither ``from_headers``, ``from_params`` nor ``from_cookies`` is given, the token is taken
@@ -97,7 +97,7 @@ class JWTRule(Message):
         return self.jwks_uri or self.jwks_uri_alias
 
 
-class RequestAuthenticationSpec(Message):
+class RequestAuthenticationSpec(Message, frozen=True, kw_only=True):
     """Spec of RequestAuthentication: the tokens that are verified if a request carries them."""
 
     selector: WorkloadSelector | None = None
@@ -106,7 +106,7 @@ class RequestAuthenticationSpec(Message):
     jwt_rules: Annotated[list[JWTRule], Meta(max_length=4096)] = []
 
 
-class RequestAuthentication(ApiObject, forbid_unknown_fields=True, kw_only=True):
+class RequestAuthentication(ApiObject, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """security.istio.io RequestAuthentication."""
 
     spec: RequestAuthenticationSpec = RequestAuthenticationSpec()

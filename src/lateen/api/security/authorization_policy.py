@@ -21,7 +21,7 @@ Action = Literal["ALLOW", "DENY", "AUDIT", "CUSTOM"]
 """What follows from a match. Evaluated in the order CUSTOM, DENY, ALLOW; AUDIT never blocks."""
 
 
-class Source(Message):
+class Source(Message, frozen=True, kw_only=True):
     """Where a request comes from. Values of a field are ORed, fields are ANDed.
 
     ``principals``, ``namespaces``, ``service_accounts`` and ``trust_domains`` are proved by mutual
@@ -45,7 +45,7 @@ class Source(Message):
     not_remote_ip_blocks: list[str] = []
 
 
-class Operation(Message):
+class Operation(Message, frozen=True, kw_only=True):
     """What a request does. ``ports`` are ports of the workload; the rest exists in HTTP only."""
 
     hosts: list[str] = []
@@ -58,19 +58,19 @@ class Operation(Message):
     not_paths: list[str] = []
 
 
-class From(Message):
+class From(Message, frozen=True, kw_only=True):
     """One alternative of ``from``."""
 
     source: Source | None = None
 
 
-class To(Message):
+class To(Message, frozen=True, kw_only=True):
     """One alternative of ``to``."""
 
     operation: Operation | None = None
 
 
-class Condition(Message):
+class Condition(Message, frozen=True, kw_only=True):
     """``key`` is an attribute such as ``request.headers[x]``; all conditions must hold."""
 
     key: str
@@ -78,7 +78,7 @@ class Condition(Message):
     not_values: list[str] = []
 
 
-class Rule(Message):
+class Rule(Message, frozen=True, kw_only=True):
     """Matches if any ``from``, any ``to`` and all of ``when`` do; absent parts match always."""
 
     from_: list[From] | None = None
@@ -86,13 +86,13 @@ class Rule(Message):
     when: list[Condition] = []
 
 
-class ExtensionProviderReference(Message):
+class ExtensionProviderReference(Message, frozen=True, kw_only=True):
     """Names an ``extensionProviders`` entry of the mesh configuration."""
 
     name: str = ""
 
 
-class AuthorizationPolicySpec(Message):
+class AuthorizationPolicySpec(Message, frozen=True, kw_only=True):
     """Spec of AuthorizationPolicy. ALLOW without rules allows nothing, one empty rule all."""
 
     selector: WorkloadSelector | None = None
@@ -103,7 +103,7 @@ class AuthorizationPolicySpec(Message):
     provider: ExtensionProviderReference | None = None
 
 
-class AuthorizationPolicy(ApiObject, forbid_unknown_fields=True, kw_only=True):
+class AuthorizationPolicy(ApiObject, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """security.istio.io AuthorizationPolicy."""
 
     spec: AuthorizationPolicySpec = AuthorizationPolicySpec()

@@ -35,39 +35,39 @@ Metric = Literal[
 """Istio's standard metrics."""
 
 
-class ProviderRef(Message):
+class ProviderRef(Message, frozen=True, kw_only=True):
     """Names an ``extensionProviders`` entry of the mesh configuration."""
 
     name: Text
 
 
-class LiteralTag(Message):
+class LiteralTag(Message, frozen=True, kw_only=True):
     """A fixed tag value."""
 
     value: Text
 
 
-class Environment(Message):
+class Environment(Message, frozen=True, kw_only=True):
     """A tag value from an environment variable of the proxy."""
 
     name: Text
     default_value: str = ""
 
 
-class RequestHeader(Message):
+class RequestHeader(Message, frozen=True, kw_only=True):
     """A tag value from a request header."""
 
     name: Text
     default_value: str = ""
 
 
-class Formatter(Message):
+class Formatter(Message, frozen=True, kw_only=True):
     """A tag value from Envoy's access log command operators, such as ``%REQ(x)%``."""
 
     value: Text
 
 
-class CustomTag(Message):
+class CustomTag(Message, frozen=True, kw_only=True):
     """Where a span tag's value comes from: exactly one of the four."""
 
     literal: LiteralTag | None = None
@@ -76,13 +76,13 @@ class CustomTag(Message):
     formatter: Formatter | None = None
 
 
-class ModeSelector(Message):
+class ModeSelector(Message, frozen=True, kw_only=True):
     """Restricts a setting to one side of the traffic."""
 
     mode: Mode = "CLIENT_AND_SERVER"
 
 
-class Tracing(Message):
+class Tracing(Message, frozen=True, kw_only=True):
     """Tracing of the selected workloads; absent fields come from the wider scope."""
 
     match: ModeSelector | None = None
@@ -95,7 +95,7 @@ class Tracing(Message):
     disable_context_propagation: bool | None = None
 
 
-class MetricSelector(Message):
+class MetricSelector(Message, frozen=True, kw_only=True):
     """Which metrics an override is for: a standard one, a custom one, or all."""
 
     metric: Metric | None = None
@@ -103,14 +103,14 @@ class MetricSelector(Message):
     mode: Mode = "CLIENT_AND_SERVER"
 
 
-class TagOverride(Message):
+class TagOverride(Message, frozen=True, kw_only=True):
     """Sets a label to the value of a CEL expression, or removes it."""
 
     operation: Literal["UPSERT", "REMOVE"] = "UPSERT"
     value: str = ""
 
 
-class MetricsOverrides(Message):
+class MetricsOverrides(Message, frozen=True, kw_only=True):
     """Changes of the matched metrics."""
 
     match: MetricSelector | None = None
@@ -118,7 +118,7 @@ class MetricsOverrides(Message):
     tag_overrides: dict[str, TagOverride] = {}
 
 
-class Metrics(Message):
+class Metrics(Message, frozen=True, kw_only=True):
     """Metrics of the selected workloads."""
 
     providers: list[ProviderRef] = []
@@ -126,13 +126,13 @@ class Metrics(Message):
     reporting_interval: Duration | None = None
 
 
-class Filter(Message):
+class Filter(Message, frozen=True, kw_only=True):
     """A CEL expression over Envoy's attributes; entries for which it is true are logged."""
 
     expression: str = ""
 
 
-class AccessLogging(Message):
+class AccessLogging(Message, frozen=True, kw_only=True):
     """Access logs of the selected workloads."""
 
     match: ModeSelector | None = None
@@ -141,7 +141,7 @@ class AccessLogging(Message):
     filter: Filter | None = None
 
 
-class TelemetrySpec(Message):
+class TelemetrySpec(Message, frozen=True, kw_only=True):
     """Spec of Telemetry."""
 
     selector: WorkloadSelector | None = None
@@ -152,7 +152,7 @@ class TelemetrySpec(Message):
     access_logging: list[AccessLogging] = []
 
 
-class Telemetry(ApiObject, forbid_unknown_fields=True, kw_only=True):
+class Telemetry(ApiObject, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """telemetry.istio.io Telemetry."""
 
     spec: TelemetrySpec = TelemetrySpec()
