@@ -89,7 +89,7 @@ def service(environment: Mapping[str, str]) -> Handler:
 
 
 async def _from_database(number: int, environment: Mapping[str, str]) -> Response:
-    from lateen.workloads import databases
+    import lateen.workloads.databases as databases
 
     read: Callable[[Mapping[str, str]], Awaitable[list[int]]]
     read = databases.mysql if environment.get("DB_TYPE") == "mysql" else databases.mongodb

@@ -7,8 +7,9 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
+from lateen.workloads.connection import Server
 from lateen.workloads.http import Request, Response, text
-from lateen.workloads.server import Server, print_line, run
+from lateen.workloads.server import print_line, run
 from lateen.workloads.settings import main, port_number
 
 MAX_LINE: Final = 64 * 1024

@@ -7,8 +7,9 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
+from lateen.workloads.connection import Server, Upgrade
 from lateen.workloads.http import Request, Response, html, text
-from lateen.workloads.server import Server, Upgrade, run_http
+from lateen.workloads.server import run_http
 from lateen.workloads.settings import listen_port, main, request_log
 
 MAX_MESSAGE: Final = 1024 * 1024
