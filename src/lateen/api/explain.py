@@ -193,7 +193,8 @@ class _Walker:
         names = [str(name) for name in info.values]
         numbers = extra.get("numbers")
         if isinstance(value, int) and not isinstance(value, bool) and extra.get("proto", True):
-            table = numbers if isinstance(numbers, dict) else dict(enumerate(names))
+            # Only a declared table: msgspec sorts the names, so their order says nothing.
+            table = numbers if isinstance(numbers, dict) else {}
             name = table.get(value)
             if name is not None:
                 self.add(reading.ENUM_NUMBER, path, f"{value} stands for {name}", f"Write {name}.")
