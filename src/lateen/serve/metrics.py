@@ -1,0 +1,114 @@
+"""The control plane's own Prometheus metrics.
+
+Istio's ``pilot_*`` names where they mean the same (so that its dashboards and alerts work), ours
+beside them with the prefix ``lateen_``. Times are in seconds.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_TIMES = (0.001, 0.005, 0.01, 0.03, 0.1, 0.3, 1, 3, 5, 10, 20, 30)
+_BYTES = (1e3, 1e4, 1e5, 1e6, 4e6, 1e7, 4e7)
+
+SHORT_NAMES = {
+    "type.googleapis.com/envoy.config.cluster.v3.Cluster": "cds",
+    "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment": "eds",
+    "type.googleapis.com/envoy.config.listener.v3.Listener": "lds",
+    "type.googleapis.com/envoy.config.route.v3.RouteConfiguration": "rds",
+    "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret": "sds",
+    "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig": "ecds",
+}
+
+
+def short_name(type_url: str) -> str:
+    """``cds``, ``eds`` ... for a type URL; ``other`` for types we do not serve."""
+    return SHORT_NAMES.get(type_url, "other")
+
+
+class Metrics:
+    """All metrics of one control plane, in a registry of their own."""
+
+    def __init__(self) -> None:
+        registry = self.registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        GCCollector(registry=registry)
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(name, text, labels, registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(name, text, labels, registry=registry)
+
+        def times(name: str, text: str, *labels: str) -> Histogram:
+            return Histogram(name, text, labels, registry=registry, buckets=_TIMES)
+
+        self.connected = gauge("pilot_xds", "Proxies connected by xDS", "version")
+        self.pushes = counter("pilot_xds_pushes", "Responses sent", "type")
+        self.push_time = times("pilot_xds_push_time", "Making the changes of one push", "type")
+        self.send_time = times("pilot_xds_send_time", "Writing one response to a proxy")
+        self.config_size = Histogram(
+            "pilot_xds_config_size_bytes",
+            "Size of responses",
+            ("type",),
+            registry=registry,
+            buckets=_BYTES,
+        )
+        self.rejects = {
+            name: counter(f"pilot_xds_{name}_reject", f"Proxies' rejections of {name}", "node")
+            for name in SHORT_NAMES.values()
+        }
+        self.total_rejects = counter("pilot_total_xds_rejects", "Rejections by proxies", "type")
+        self.internal_errors = counter("pilot_total_xds_internal_errors", "Errors of our own")
+        self.expired_nonce = counter(
+            "pilot_xds_expired_nonce", "Requests that answer an older response", "type"
+        )
+        self.write_timeout = counter("pilot_xds_write_timeout", "Proxies that did not read")
+        self.push_triggers = counter("pilot_push_triggers", "What started pushes", "type")
+        self.inbound_updates = counter("pilot_inbound_updates", "Changes received", "type")
+        self.debounce_time = times("pilot_debounce_time", "From a change to its push")
+        self.queue_time = times("pilot_proxy_queue_time", "Waiting for admission by new proxies")
+        self.convergence_time = times(
+            "pilot_proxy_convergence_time", "From a change to its acknowledgement by a proxy"
+        )
+        self.pushcontext_init = times("pilot_pushcontext_init_seconds", "Making a new snapshot")
+        self.services = gauge("pilot_services", "Services known")
+        self.virtual_services = gauge("pilot_virt_services", "VirtualServices known")
+        self.no_instances = gauge("pilot_eds_no_instances", "Services without endpoints")
+        self.rejected_configs = counter(
+            "pilot_total_rejected_configs", "Objects that could not be used", "kind", "reason"
+        )
+        self.certificates = counter("citadel_server_csr_count", "Signing requests")
+        self.certificates_issued = counter(
+            "citadel_server_success_cert_issuance_count", "Certificates issued"
+        )
+        self.certificate_errors = counter(
+            "citadel_server_csr_sign_err_count", "Signing requests refused"
+        )
+        self.root_expiry = gauge(
+            "citadel_server_root_cert_expiry_timestamp", "When the authority expires (Unix time)"
+        )
+        self.scopes = gauge("lateen_scopes", "Distinct scopes of connected proxies")
+        self.translations = counter("lateen_translations", "Scopes translated", "kind")
+        self.bytes_sent = counter("lateen_xds_bytes_sent", "Bytes of responses", "type")
+        self.resources_sent = counter("lateen_xds_resources_sent", "Resources sent", "type")
+        self.messages_encoded = counter(
+            "lateen_xds_messages_encoded", "Responses serialised (others were shared)", "type"
+        )
+        self.quarantined = gauge(
+            "lateen_quarantined_objects", "Objects held at their last good form"
+        )
+        self.broken = gauge("lateen_broken_objects", "Objects whose newest form does not parse")
+        self.waiting = gauge("lateen_proxies_waiting", "Proxies waiting for admission")
+        self.refused = counter("lateen_xds_refused", "Streams refused", "code")
+        self.loop_lag = gauge("lateen_event_loop_lag_seconds", "How late timers run")
+        self.snapshot_version = gauge("lateen_snapshot_version", "Version of the snapshot")
+
+    def render(self) -> bytes:
+        """Prometheus text exposition format 0.0.4."""
+        return generate_latest(self.registry)

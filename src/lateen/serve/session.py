@@ -1,0 +1,212 @@
+"""All subscriptions of one stream, and the order in which they are taken to a new target.
+
+Make before break: clusters and their endpoints are warm in the proxy before listeners and routes
+that use them are sent; what is gone is removed when nothing refers to it any more. Pure like
+`lateen.serve.protocol`: time is a parameter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from lateen.model.discovery import CLUSTER, ENDPOINT, LISTENER, ROUTE, TYPES_IN_PUSH_ORDER
+from lateen.serve.protocol import (
+    MAKE_BEFORE_BREAK,
+    Answer,
+    DeltaRequest,
+    Dialect,
+    Encoder,
+    Outcome,
+    ProtocolError,
+    StateRequest,
+    Subscription,
+)
+from lateen.serve.views import Message, View, empty
+
+WARMING_LIMIT = 5.0
+"""Seconds that listeners and routes wait for new clusters to be warm before they go anyway."""
+_MAX_TYPES = 32
+
+
+@dataclass(slots=True, eq=False)
+class Target:
+    """All resources of a scope. ``version`` is the newest snapshot version they are right for."""
+
+    version: int
+    views: Mapping[str, View]
+
+    def view(self, type_url: str) -> View:
+        """The resources of a type; an empty view for types the scope does not have."""
+        found = self.views.get(type_url)
+        return found if found is not None else _empty(type_url)
+
+
+class Session:
+    """One proxy's stream: feed it requests and targets, and send what `advance` returns."""
+
+    __slots__ = (
+        "_awaited",
+        "_encoder",
+        "_warm_until",
+        "dialect",
+        "in_sync",
+        "subscriptions",
+        "synced_version",
+        "target",
+    )
+
+    def __init__(self, dialect: Dialect, encoder: Encoder) -> None:
+        self.dialect = dialect
+        self.subscriptions: dict[str, Subscription] = {}
+        self.target: Target | None = None
+        self.in_sync = False
+        """Whether all of the target is acknowledged (removals may still be under way)."""
+        self.synced_version = 0
+        """Newest target version that was acknowledged in full."""
+        self._encoder = encoder
+        self._awaited: frozenset[str] = frozenset()
+        self._warm_until = 0.0
+
+    @property
+    def complete(self) -> bool:
+        """Whether the proxy has come as far as listeners, the last thing it asks for itself."""
+        return self.in_sync and LISTENER in self.subscriptions
+
+    @property
+    def rejected(self) -> bool:
+        """Whether a response stands refused."""
+        return any(sub.rejection is not None for sub in self.subscriptions.values())
+
+    def receive(self, request: DeltaRequest | StateRequest) -> Answer:
+        """Take in one request. Raises `ProtocolError` when it exceeds a limit."""
+        subscription = self.subscriptions.get(request.type_url)
+        if subscription is None:
+            if not request.type_url:
+                raise ProtocolError("a request names no resource type")
+            if len(self.subscriptions) >= _MAX_TYPES:
+                raise ProtocolError(f"more than {_MAX_TYPES} resource types on one stream")
+            subscription = Subscription(request.type_url, self.dialect, self._encoder)
+            self.subscriptions[request.type_url] = subscription
+        answer = subscription.receive(request)
+        if answer.outcome in (Outcome.INIT, Outcome.RESPOND):
+            self.in_sync = False
+        if request.type_url == ENDPOINT and answer.outcome is Outcome.INIT:
+            # On a new stream clusters may have been sent, and warm, before this first request.
+            subscription.force(self._awaited)
+        return answer
+
+    def assign(self, target: Target) -> None:
+        """Make ``target`` what the proxy shall have from now on."""
+        self.target = target
+        self.in_sync = False
+
+    def advance(self, now: float) -> list[Message]:
+        """The messages to send now, in order; call again after each request and new target.
+
+        ``now`` is monotonic time in seconds.
+        """
+        target = self.target
+        if target is None:
+            return []
+        messages = []
+        for subscription in self._in_order():
+            view = target.view(subscription.type_url)
+            if (
+                subscription.type_url in (LISTENER, ROUTE)
+                and not subscription.must_respond
+                and self._warming(now)
+            ):
+                continue
+            removals = subscription.type_url not in MAKE_BEFORE_BREAK
+            before = subscription.held
+            message = subscription.next_message(
+                view, removals=removals, version=f"{target.version}/{view.version[:16]}"
+            )
+            if message is None:
+                continue
+            messages.append(message)
+            if subscription.type_url == CLUSTER:
+                self._clusters_sent(before, subscription.held, target, now)
+        if messages or self.rejected or not self._reached(target, now):
+            self.in_sync = False
+            return messages
+        self.in_sync = True
+        self.synced_version = max(self.synced_version, target.version)
+        return self._removals(target)
+
+    def wait_until(self, now: float) -> float | None:
+        """When `advance` must be called again although nothing arrived; None for never."""
+        return self._warm_until if self._warming(now) else None
+
+    def _removals(self, target: Target) -> list[Message]:
+        """Clusters that nothing uses any more, then what is left of their endpoints."""
+        for type_url in MAKE_BEFORE_BREAK:
+            subscription = self.subscriptions.get(type_url)
+            if subscription is None:
+                continue
+            if subscription.in_flight:
+                return []
+            view = target.view(type_url)
+            message = subscription.next_message(
+                view, removals=True, version=f"{target.version}/{view.version[:16]}"
+            )
+            if message is not None:
+                return [message]
+        return []
+
+    def _in_order(self) -> Iterator[Subscription]:
+        for type_url in TYPES_IN_PUSH_ORDER:
+            if type_url in self.subscriptions:
+                yield self.subscriptions[type_url]
+        for type_url, subscription in self.subscriptions.items():
+            if type_url not in _KNOWN:
+                yield subscription
+
+    def _reached(self, target: Target, now: float) -> bool:
+        if self._warming(now):
+            return False
+        return all(
+            subscription.reached(
+                target.view(subscription.type_url),
+                removals=subscription.type_url not in MAKE_BEFORE_BREAK,
+            )
+            for subscription in self.subscriptions.values()
+        )
+
+    def _clusters_sent(self, before: View, after: View, target: Target, now: float) -> None:
+        """Remember which endpoints the clusters just sent will wait for."""
+        changed = {item.name for item in before.step(after, removals=False).changed}
+        with_endpoints = changed & target.view(ENDPOINT).resources.keys()
+        if not with_endpoints:
+            return
+        self._awaited = frozenset(with_endpoints)
+        endpoints = self.subscriptions.get(ENDPOINT)
+        if endpoints is None:
+            return
+        # A changed cluster warms anew. The proxy asks only for names it did not have, so the
+        # others have to be sent without being asked for.
+        endpoints.force(self._awaited)
+        self._warm_until = now + WARMING_LIMIT
+
+    def _warming(self, now: float) -> bool:
+        """Whether new clusters are not known to be warm yet."""
+        if now >= self._warm_until:
+            return False
+        clusters, endpoints = self.subscriptions.get(CLUSTER), self.subscriptions.get(ENDPOINT)
+        if clusters is None or endpoints is None or clusters.rejection is not None:
+            return False
+        return (
+            clusters.in_flight
+            or endpoints.in_flight
+            or endpoints.has_forced
+            or not (endpoints.wildcard or self._awaited <= endpoints.names)
+        )
+
+
+def _empty(type_url: str) -> View:
+    return _EMPTY.setdefault(type_url, empty(type_url)) if type_url in _KNOWN else empty(type_url)
+
+
+_KNOWN = frozenset(TYPES_IN_PUSH_ORDER)
+_EMPTY: dict[str, View] = {}

@@ -1,0 +1,64 @@
+"""How proxies reach the control plane: streams of bytes with a proved identity.
+
+The rest of ``serve`` knows only this interface, so another HTTP/2 implementation can take the
+place of gRPC without touching it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from lateen.pki.identity import SpiffeId
+from lateen.serve.protocol import Dialect
+
+
+class StreamClosed(Exception):
+    """The proxy is gone, or did not read for too long."""
+
+
+class Refusal(Exception):
+    """The stream is ended with a status that tells the proxy why.
+
+    ``code`` is the name of a gRPC status code, for instance ``PERMISSION_DENIED``.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Stream(Protocol):
+    """One stream of a proxy."""
+
+    @property
+    def dialect(self) -> Dialect:
+        """Which protocol it speaks."""
+
+    @property
+    def identity(self) -> SpiffeId:
+        """Who the peer is, by its verified certificate."""
+
+    @property
+    def peer(self) -> str:
+        """The peer's network address, for people."""
+
+    async def receive(self) -> bytes | None:
+        """The next request; None when the proxy has closed the stream."""
+
+    async def send(self, message: bytes) -> None:
+        """Send a response. Waits while the proxy does not read. Raises `StreamClosed`."""
+
+
+StreamHandler = Callable[[Stream], Awaitable[None]]
+"""Serves a stream until it ends. May raise `Refusal`."""
+
+
+class Transport(Protocol):
+    """A listening server."""
+
+    async def start(self) -> int:
+        """Begin to accept; returns the port."""
+
+    async def stop(self, grace: float) -> None:
+        """Stop accepting, tell proxies to go elsewhere, end streams after ``grace`` seconds."""

@@ -1,0 +1,224 @@
+"""Sets of resources as values that proxies share, and the steps from one set to the next.
+
+A proxy's state for a type is a reference to a `View`. Proxies of a scope in the same state hold
+the very same object, so the message that takes them to the next state is made once and cached
+on the pair of views; nothing is kept per proxy and resource.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from weakref import WeakKeyDictionary, WeakValueDictionary
+
+import xxhash
+
+from lateen.model.discovery import DiscoveryResource
+
+_PREFIX = os.urandom(4).hex()
+_counter = itertools.count(1)
+
+
+def new_nonce() -> str:
+    """A nonce that no other message of this process has, nor of another process."""
+    return f"{_PREFIX}-{next(_counter):x}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Step:
+    """What takes a proxy from one view to another.
+
+    ``changed`` are resources that are new or differ, ``removed`` names that go. With removals
+    ``left`` for later, ``merged`` is the view in between: all of the goal and what is to go.
+    """
+
+    changed: tuple[DiscoveryResource, ...]
+    removed: tuple[str, ...]
+    left: bool = False
+    merged: View | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.changed or self.removed)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Message:
+    """A serialised response. ``resources`` counts what it adds or changes."""
+
+    type_url: str
+    nonce: str
+    data: bytes
+    resources: int
+    removed: int
+
+
+class View:
+    """An immutable set of resources of one type, by name. Compared by identity."""
+
+    __slots__ = (
+        "__weakref__",
+        "_full",
+        "_messages",
+        "_minus",
+        "_restricted",
+        "_steps",
+        "_version",
+        "resources",
+        "type_url",
+    )
+
+    def __init__(self, type_url: str, resources: Mapping[str, DiscoveryResource]) -> None:
+        self.type_url = type_url
+        self.resources = resources
+        self._version: str | None = None
+        # Values must not refer to their key strongly, or a stuck proxy on an old view would keep
+        # every later view alive.
+        self._steps: WeakKeyDictionary[View, dict[bool, Step]] = WeakKeyDictionary()
+        self._messages: WeakKeyDictionary[View, dict[object, Message]] = WeakKeyDictionary()
+        self._restricted: WeakValueDictionary[object, View] = WeakValueDictionary()
+        self._minus: WeakValueDictionary[frozenset[str], View] = WeakValueDictionary()
+        self._full: dict[object, Message] = {}
+
+    def __len__(self) -> int:
+        return len(self.resources)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.resources
+
+    @property
+    def version(self) -> str:
+        """Hash of all names and versions in it."""
+        if self._version is None:
+            digest = xxhash.xxh3_128()
+            for name in sorted(self.resources):
+                digest.update(name.encode())
+                digest.update(self.resources[name].version.encode())
+            self._version = digest.hexdigest()
+        return self._version
+
+    def restricted(self, names: frozenset[str], extra: tuple[DiscoveryResource, ...] = ()) -> View:
+        """The resources of ``names`` that exist, and ``extra`` ones."""
+        if not extra and len(names) >= len(self.resources) and self.resources.keys() <= names:
+            return self
+        key = (names, frozenset((item.name, item.version) for item in extra)) if extra else names
+        view = self._restricted.get(key)
+        if view is None:
+            found = {name: self.resources[name] for name in names if name in self.resources}
+            found.update((item.name, item) for item in extra)
+            view = self._restricted[key] = View(self.type_url, found)
+        return view
+
+    def minus(self, names: frozenset[str]) -> View:
+        """This view without ``names``."""
+        if names.isdisjoint(self.resources):
+            return self
+        view = self._minus.get(names)
+        if view is None:
+            kept = {name: item for name, item in self.resources.items() if name not in names}
+            view = self._minus[names] = View(self.type_url, kept)
+        return view
+
+    def covers(self, names: frozenset[str]) -> bool:
+        """Whether all of ``names`` are in it."""
+        return names <= self.resources.keys()
+
+    def unsure(self, names: frozenset[str]) -> View:
+        """This view with ``names`` in an unknown state: each later goal sends or removes them."""
+        key = ("unsure", names)
+        view = self._restricted.get(key)
+        if view is None:
+            unknown = {name: DiscoveryResource(self.type_url, name, "", b"") for name in names}
+            view = View(self.type_url, {**self.resources, **unknown})
+            self._restricted[key] = view
+        return view
+
+    def step(self, goal: View, *, removals: bool) -> Step:
+        """The difference from this view to ``goal``; removals are left out unless asked for."""
+        if goal is self:
+            return _NOTHING
+        steps = self._steps.setdefault(goal, {})
+        if removals not in steps:
+            steps[removals] = _difference(self, goal, removals)
+        return steps[removals]
+
+    def message(self, goal: View, key: object) -> Message | None:
+        """The message already made from this view to ``goal`` under ``key``."""
+        return self._messages.get(goal, {}).get(key)
+
+    def keep_message(self, goal: View, key: object, message: Message) -> None:
+        """Remember a message for other proxies in the same state."""
+        self._messages.setdefault(goal, {})[key] = message
+
+    def full_message(self, key: object) -> Message | None:
+        """The message with everything, for proxies that have nothing yet."""
+        return self._full.get(key)
+
+    def keep_full_message(self, key: object, message: Message) -> None:
+        """Remember the message with everything until `drop_full_messages`."""
+        self._full[key] = message
+
+    def drop_full_messages(self) -> None:
+        """Give back the memory of full messages once no proxies are connecting."""
+        self._full.clear()
+
+
+def empty(type_url: str) -> View:
+    """A view with nothing in it."""
+    return View(type_url, MappingProxyType({}))
+
+
+def from_versions(type_url: str, versions: Mapping[str, str]) -> View:
+    """The view a reconnecting proxy says it holds: names and versions without bodies."""
+    return View(
+        type_url,
+        {
+            name: DiscoveryResource(type_url, name, version, b"")
+            for name, version in versions.items()
+        },
+    )
+
+
+def updated(previous: View | None, type_url: str, items: Mapping[str, DiscoveryResource]) -> View:
+    """The view for ``items``: ``previous`` itself when nothing differs in name or version."""
+    if previous is not None and _same(previous.resources, items):
+        return previous
+    return View(type_url, items)
+
+
+def intern_names(names: Iterable[str]) -> frozenset[str]:
+    """One shared object for equal sets of names, as a thousand proxies have the same ones."""
+    fresh = frozenset(names)
+    return _names.setdefault(fresh, fresh)
+
+
+_names: WeakValueDictionary[frozenset[str], frozenset[str]] = WeakValueDictionary()
+_NOTHING = Step((), ())
+
+
+def _same(left: Mapping[str, DiscoveryResource], right: Mapping[str, DiscoveryResource]) -> bool:
+    if len(left) != len(right):
+        return False
+    for name, item in right.items():
+        other = left.get(name)
+        if other is None or (other is not item and other.version != item.version):
+            return False
+    return True
+
+
+def _difference(before: View, goal: View, removals: bool) -> Step:
+    held = before.resources
+    changed = []
+    for name, item in goal.resources.items():
+        other = held.get(name)
+        if other is None or (other is not item and other.version != item.version):
+            changed.append(item)
+    gone = [name for name in held if name not in goal.resources]
+    if removals or not gone:
+        return Step(tuple(changed), tuple(gone))
+    if not changed:
+        return Step((), (), left=True)
+    merged = View(goal.type_url, {**held, **goal.resources})
+    return Step(tuple(changed), (), left=True, merged=merged)

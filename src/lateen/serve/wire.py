@@ -1,0 +1,167 @@
+"""Discovery messages on the wire: requests parsed with protobuf, responses joined by hand.
+
+A response is a few fields around resources that are already serialised, so it is assembled from
+bytes (Protocol Buffers encoding: a field is its tag, its length, its bytes). Tests hold the
+result to what the generated classes parse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from envoy.service.discovery.v3 import discovery_pb2
+from google.protobuf import json_format
+from google.protobuf.message import DecodeError
+
+from lateen.model.discovery import DiscoveryResource
+from lateen.model.service import Locality
+from lateen.serve.protocol import DeltaRequest, Rejection, StateRequest
+
+if TYPE_CHECKING:
+    # The generated classes have no types; they do not leave this module.
+    DiscoveryMessage: TypeAlias = Any
+
+_MAX_ERROR_TEXT = 4096
+
+
+class MalformedRequest(Exception):
+    """A message that is no discovery request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """What a proxy says of itself in its first request (Envoy ``core.v3.Node``)."""
+
+    id: str
+    cluster: str = ""
+    locality: Locality = Locality()
+    metadata: Mapping[str, object] = field(default_factory=dict)
+    version: str = ""
+    """Envoy's version, for instance ``1.40.0``; empty when it does not say."""
+
+
+def parse_delta(data: bytes) -> tuple[DeltaRequest, Node | None]:
+    """Decode a ``DeltaDiscoveryRequest``. Raises `MalformedRequest`."""
+    message = discovery_pb2.DeltaDiscoveryRequest()
+    _decode(message, data)
+    request = DeltaRequest(
+        type_url=message.type_url,
+        subscribe=tuple(message.resource_names_subscribe),
+        unsubscribe=tuple(message.resource_names_unsubscribe),
+        initial_versions=dict(message.initial_resource_versions),
+        nonce=message.response_nonce,
+        error=_rejection(message),
+    )
+    return request, _node(message)
+
+
+def parse_state(data: bytes) -> tuple[StateRequest, Node | None]:
+    """Decode a state-of-the-world ``DiscoveryRequest``. Raises `MalformedRequest`."""
+    message = discovery_pb2.DiscoveryRequest()
+    _decode(message, data)
+    request = StateRequest(
+        type_url=message.type_url,
+        names=tuple(message.resource_names),
+        version=message.version_info,
+        nonce=message.response_nonce,
+        error=_rejection(message),
+    )
+    return request, _node(message)
+
+
+def encode_delta(
+    type_url: str,
+    resources: Iterable[DiscoveryResource],
+    removed: Iterable[str],
+    nonce: str,
+    version: str = "",
+) -> bytes:
+    """A ``DeltaDiscoveryResponse``."""
+    kind = _field(1, type_url.encode())
+    parts = [_field(1, version.encode())] if version else []
+    parts.extend(
+        _field(
+            2,
+            b"".join(
+                (
+                    _field(1, resource.version.encode()),
+                    _field(2, kind + _field(2, resource.body)),
+                    _field(3, resource.name.encode()),
+                )
+            ),
+        )
+        for resource in resources
+    )
+    parts.append(_field(4, type_url.encode()))
+    parts.append(_field(5, nonce.encode()))
+    parts.extend(_field(6, name.encode()) for name in removed)
+    return b"".join(parts)
+
+
+def encode_state(
+    type_url: str, resources: Iterable[DiscoveryResource], nonce: str, version: str
+) -> bytes:
+    """A state-of-the-world ``DiscoveryResponse``."""
+    kind = _field(1, type_url.encode())
+    parts = [_field(1, version.encode())]
+    parts.extend(_field(2, kind + _field(2, resource.body)) for resource in resources)
+    parts.append(_field(4, type_url.encode()))
+    parts.append(_field(5, nonce.encode()))
+    return b"".join(parts)
+
+
+def encode_named_empty(name: str) -> bytes:
+    """A ``RouteConfiguration`` or ``ClusterLoadAssignment`` with a name (field 1) and no more."""
+    return _field(1, name.encode())
+
+
+def mentions(body: bytes, text: str) -> bool:
+    """Whether a serialised message holds ``text`` as a whole string field."""
+    encoded = text.encode()
+    return _varint(len(encoded)) + encoded in body
+
+
+def _field(number: int, content: bytes) -> bytes:
+    return bytes((number << 3 | 2,)) + _varint(len(content)) + content
+
+
+def _varint(value: int) -> bytes:
+    if value < 0x80:
+        return bytes((value,))
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _decode(message: DiscoveryMessage, data: bytes) -> None:
+    try:
+        message.ParseFromString(data)
+    except DecodeError as error:
+        raise MalformedRequest("not a discovery request") from error
+
+
+def _rejection(message: DiscoveryMessage) -> Rejection | None:
+    if not message.HasField("error_detail"):
+        return None
+    detail = message.error_detail
+    return Rejection(message=detail.message[:_MAX_ERROR_TEXT], code=detail.code)
+
+
+def _node(message: DiscoveryMessage) -> Node | None:
+    if not message.HasField("node"):
+        return None
+    node = message.node
+    build = node.user_agent_build_version.version
+    version = f"{build.major_number}.{build.minor_number}.{build.patch}"
+    return Node(
+        id=node.id,
+        cluster=node.cluster,
+        locality=Locality(node.locality.region, node.locality.zone, node.locality.sub_zone),
+        metadata=json_format.MessageToDict(node.metadata),
+        version="" if version == "0.0.0" else version,
+    )
