@@ -1,0 +1,476 @@
+"""PID 1 of a node: makes sandboxes, starts their processes, reaps, and ends all when it ends.
+
+It uses the standard library only and stays small, because every container is a fork of it. The
+node's main process asks over a `wire` channel; requests carry ``id`` and ``op``, replies repeat the
+id, and ``{"event": "exit", "pid", "status"}`` tells of children that ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lateen.runtime.node import namespaces as ns
+from lateen.runtime.node import privileges, process, rootfs, wire
+from lateen.runtime.node.spec import APP_USER, NodeConfig
+
+POD_SYSCTLS = {
+    # Containers may bind ports below 1024 without any capability, as in Docker and containerd.
+    "net.ipv4.ip_unprivileged_port_start": "0",
+    # The node routes service addresses back to their own pod; sources there look "martian".
+    "net.ipv4.conf.all.rp_filter": "0",
+    "net.ipv4.conf.default.rp_filter": "0",
+    # A redirect may send packets of another interface to a listener on loopback.
+    "net.ipv4.conf.all.route_localnet": "1",
+}
+
+RoleFactory = Callable[[socket.socket, list[int]], None]
+
+
+@dataclass(slots=True)
+class _Sandbox:
+    """The namespaces of a pod, held open, and where its generated files are."""
+
+    net: int
+    uts: int
+    ipc: int
+    directory: str
+    containers: set[int] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class _Container:
+    """What `exec` must know of a running container."""
+
+    sandbox: str
+    mnt: int
+    pid_namespace: int
+    env: dict[str, str]
+    cwd: str
+    uid: int
+    gid: int
+
+
+class Launcher:
+    """The state and the loop of PID 1."""
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        directory: str,
+        channel: socket.socket,
+        main_pid: int,
+        roles: Mapping[str, RoleFactory],
+        mark_capability: int,
+    ) -> None:
+        self._config = config
+        self._directory = directory
+        self._channel = channel
+        self._main_pid = main_pid
+        self._roles = roles
+        self._mark_capability = mark_capability
+        self._root = os.getuid() == 0
+        self._own_net = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        self._own_pid = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+        self._sandboxes: dict[str, _Sandbox] = {}
+        self._containers: dict[int, _Container] = {}
+        self._selector = selectors.DefaultSelector()
+        self._hidden = (config.state_dir, *config.hidden_paths)
+        package = str(Path(__file__).resolve().parents[3])
+        self._exposed = (
+            rootfs.closed_directories(
+                (sys.executable, sys.prefix, sys.base_prefix, package, *config.exposed_paths),
+                self._hidden,
+            )
+            if self._root
+            else ()
+        )
+
+    def run(self) -> int:
+        """Serves until the main process ends; returns its exit status (128 + n for a signal)."""
+        wakeup, waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+        for number in (signal.SIGCHLD, signal.SIGTERM):
+            signal.signal(number, self._on_signal)
+        self._selector.register(self._channel, selectors.EVENT_READ, self._serve)
+        self._selector.register(wakeup, selectors.EVENT_READ, None)
+        while True:
+            for key, _ in self._selector.select():
+                if key.data is None:
+                    with contextlib.suppress(BlockingIOError):
+                        os.read(wakeup, 512)
+                else:
+                    key.data()
+            status = self._reap()
+            if status is not None:
+                return status
+
+    def _on_signal(self, number: int, _frame: object) -> None:
+        if number == signal.SIGTERM:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._main_pid, signal.SIGTERM)
+
+    def _reap(self) -> int | None:
+        """Collects ended children. The exit status of the main process, if it was among them."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return 1
+            if pid == 0:
+                return None
+            code = os.waitstatus_to_exitcode(status)
+            code = code if code >= 0 else 128 - code
+            if pid == self._main_pid:
+                return code
+            self._forget_container(pid)
+            with contextlib.suppress(wire.ChannelClosed):
+                self._send({"event": "exit", "pid": pid, "status": code})
+
+    def _send(self, message: Mapping[str, object], fds: tuple[int, ...] = ()) -> None:
+        wire.send(self._channel, message, fds)
+
+    # Requests
+
+    def _serve(self) -> None:
+        try:
+            message, fds = wire.receive(self._channel)
+        except wire.ChannelClosed:
+            # The main process is ending; `_reap` will see it.
+            self._selector.unregister(self._channel)
+            return
+        number = wire.number(message, "id")
+        try:
+            handler = _OPERATIONS[wire.text(message, "op")]
+            result, give = handler(self, message, fds)
+        except Exception as error:
+            result, give = wire.error_reply(error), ()
+        finally:
+            for fd in fds:
+                os.close(fd)
+        if result is not None:
+            self._send({"id": number, **result}, give)
+        for fd in give:
+            os.close(fd)
+
+    def _create_sandbox(self, message: wire.Message, _fds: list[int]) -> _Reply:
+        name = wire.text(message, "name")
+        if name in self._sandboxes:
+            raise OSError(errno.EEXIST, f"a sandbox named {name} exists already")
+        sysctls = POD_SYSCTLS | {
+            str(k): str(v) for k, v in wire.mapping(message, "sysctls").items()
+        }
+        hostname = wire.text(message, "hostname")
+        hold, release = os.pipe2(os.O_CLOEXEC)
+
+        def child() -> None:
+            os.close(release)
+            process.new_network(hostname, sysctls)
+            os.write(ready, b"1")
+            os.read(hold, 1)  # until the parent holds the namespaces
+            os._exit(0)
+
+        done, ready = os.pipe2(os.O_CLOEXEC)
+        try:
+            pid, failure = process.fork(child)
+            os.close(ready)
+            try:
+                if os.read(done, 1) != b"1":
+                    raise _failure(failure)
+                fds = [ns.namespace_fd(pid, kind) for kind in ("net", "uts", "ipc")]
+            finally:
+                os.close(failure)
+        finally:
+            for fd in (done, hold, release):
+                os.close(fd)
+        directory = f"{self._directory}/pods/{name.replace('/', '_')}"
+        os.makedirs(directory, exist_ok=True)
+        for file in ("resolv.conf", "hosts", "hostname"):
+            path = Path(directory, file)
+            path.write_text(wire.text(message, file))
+            path.chmod(0o644)
+        self._sandboxes[name] = _Sandbox(*fds, directory=directory)
+        return {}, (os.dup(fds[0]),)
+
+    def _remove_sandbox(self, message: wire.Message, _fds: list[int]) -> _Reply:
+        sandbox = self._sandboxes.pop(wire.text(message, "name"), None)
+        if sandbox is not None:
+            for pid in sandbox.containers:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            for fd in (sandbox.net, sandbox.uts, sandbox.ipc):
+                os.close(fd)
+            for file in os.listdir(sandbox.directory):
+                os.unlink(f"{sandbox.directory}/{file}")
+            os.rmdir(sandbox.directory)
+        return {}, ()
+
+    def _start(self, message: wire.Message, fds: list[int]) -> _Reply:
+        """Starts a container: descriptors are standard input, output and error."""
+        name = wire.text(message, "sandbox")
+        sandbox = self._sandbox(name)
+        uid, gid = self._identity(message)
+        cwd = wire.text(message, "cwd") or "/"
+        argv = wire.strings(message, "argv")
+        env = _environment(message, wire.text(message, "hostname"))
+        capabilities = _capabilities(message)
+        if message.get("mark_sockets"):
+            capabilities.append(self._mark_capability)
+        root = rootfs.RootFs(
+            stage=f"{self._directory}/stage",
+            scratch_bytes=self._config.scratch_bytes,
+            files=tuple(
+                (f"{sandbox.directory}/{file}", f"/etc/{file}")
+                for file in ("resolv.conf", "hosts", "hostname")
+            ),
+            mounts=_mounts(message),
+            hidden=self._hidden,
+            exposed=self._exposed,
+            read_only_root=bool(message.get("read_only_root")),
+        )
+        stdin, stdout, stderr = fds
+
+        def child() -> None:
+            process.prepare_standard_io(stdin, stdout, stderr, tty=False)
+            for fd in (sandbox.net, sandbox.uts, sandbox.ipc):
+                ns.setns(fd)
+            ns.unshare(ns.CLONE_NEWNS)
+            rootfs.enter(root)
+            process.change_directory(cwd, create=not root.read_only_root)
+            process.run(argv, env, uid=uid, gid=gid, capabilities=capabilities)
+
+        # A PID namespace per container: its end is the end of every process in it.
+        pid, failure = self._fork_into(lambda: ns.unshare(ns.CLONE_NEWPID), child)
+
+        def started() -> None:
+            self._containers[pid] = _Container(
+                name,
+                ns.namespace_fd(pid, "mnt"),
+                ns.namespace_fd(pid, "pid"),
+                env,
+                cwd,
+                os.getuid() if uid is None else uid,
+                os.getgid() if gid is None else gid,
+            )
+            sandbox.containers.add(pid)
+
+        return self._answer_after_exec(wire.number(message, "id"), pid, failure, started)
+
+    def _exec(self, message: wire.Message, fds: list[int]) -> _Reply:
+        container = self._containers.get(wire.number(message, "container"))
+        if container is None:
+            raise OSError(errno.ESRCH, "the container is not running")
+        sandbox = self._sandbox(container.sandbox)
+        env = container.env | {str(k): str(v) for k, v in wire.mapping(message, "env").items()}
+        cwd = wire.text(message, "cwd") or container.cwd
+        argv = wire.strings(message, "argv")
+        tty = bool(message.get("tty"))
+        stdin, stdout, stderr = fds
+
+        def child() -> None:
+            if tty:
+                process.give_terminal(stdin, container.uid)
+            process.prepare_standard_io(stdin, stdout, stderr, tty=tty)
+            for fd in (sandbox.net, sandbox.uts, sandbox.ipc, container.mnt):
+                ns.setns(fd)
+            process.change_directory(cwd, create=False)
+            process.run(argv, env, uid=container.uid, gid=container.gid, capabilities=())
+
+        pid, failure = self._fork_into(
+            lambda: ns.setns(container.pid_namespace, ns.CLONE_NEWPID), child
+        )
+        return self._answer_after_exec(wire.number(message, "id"), pid, failure, lambda: None)
+
+    def _spawn(self, message: wire.Message, fds: list[int]) -> _Reply:
+        """Starts one of the mesh's own processes, with the machine's files."""
+        argv = wire.strings(message, "argv")
+        env = {str(k): str(v) for k, v in wire.mapping(message, "env").items()}
+        uid, gid = message.get("uid"), message.get("gid")
+        cwd = wire.text(message, "cwd") or "/"
+        stdin, stdout, stderr = fds
+
+        def child() -> None:
+            process.prepare_standard_io(stdin, stdout, stderr, tty=False)
+            os.chdir(cwd)
+            process.run(
+                argv,
+                env,
+                uid=uid if isinstance(uid, int) else None,
+                gid=gid if isinstance(gid, int) else None,
+                capabilities=(),
+            )
+
+        pid, failure = process.fork(child)
+        return self._answer_after_exec(wire.number(message, "id"), pid, failure, lambda: None)
+
+    def _role(self, message: wire.Message, fds: list[int]) -> _Reply:
+        """Forks one of Lateen's own helpers (`roles`); returns the channel to it."""
+        function = self._roles[wire.text(message, "name")]
+        ours, theirs = wire.pair()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                process.close_all_but([theirs.fileno(), *fds])
+                process.reset_signals()
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+                function(theirs, fds)
+            except BaseException as error:
+                with contextlib.suppress(BaseException):
+                    sys.stderr.write(f"lateen node: {wire.text(message, 'name')}: {error!r}\n")
+                os._exit(1)
+            os._exit(0)
+        theirs.close()
+        return {"pid": pid}, (ours.detach(),)
+
+    def _signal(self, message: wire.Message, _fds: list[int]) -> _Reply:
+        pid, number = wire.number(message, "pid"), wire.number(message, "signal")
+        if message.get("group"):
+            os.killpg(pid, number)
+        else:
+            os.kill(pid, number)
+        return {}, ()
+
+    def _socket(self, message: wire.Message, _fds: list[int]) -> _Reply:
+        """Opens a socket in a sandbox's network (or the node's, for an empty name)."""
+        name = wire.text(message, "sandbox")
+        if name:
+            ns.setns(self._sandbox(name).net, ns.CLONE_NEWNET)
+        try:
+            kind = socket.SOCK_DGRAM if message.get("udp") else socket.SOCK_STREAM
+            opened = socket.socket(wire.number(message, "family"), kind)
+            try:
+                opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                mark = wire.number(message, "mark")
+                if mark:
+                    opened.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+                address = wire.text(message, "address")
+                if address:
+                    opened.bind((address, wire.number(message, "port")))
+                    if kind == socket.SOCK_STREAM:
+                        opened.listen(128)
+            except OSError as error:
+                opened.close()
+                raise OSError(
+                    error.errno, f"{message.get('address')}:{message.get('port')}: {error.strerror}"
+                ) from error
+        finally:
+            if name:
+                ns.setns(self._own_net, ns.CLONE_NEWNET)
+        return {}, (opened.detach(),)
+
+    # Parts of the above
+
+    def _sandbox(self, name: str) -> _Sandbox:
+        sandbox = self._sandboxes.get(name)
+        if sandbox is None:
+            raise OSError(errno.ENOENT, f"there is no sandbox named {name}")
+        return sandbox
+
+    def _identity(self, message: wire.Message) -> tuple[int | None, int | None]:
+        """Uid and gid to switch to; None means the node's own."""
+        uid, gid = message.get("uid"), message.get("gid")
+        if not self._root:
+            for value, own, what in ((uid, os.getuid(), "uid"), (gid, os.getgid(), "gid")):
+                if isinstance(value, int) and value != own:
+                    raise OSError(
+                        errno.EPERM, f"without root every container runs as {what} {own}, not {value}"
+                    )
+            return None, None
+        user = uid if isinstance(uid, int) else APP_USER
+        return user, gid if isinstance(gid, int) else user
+
+    def _fork_into(
+        self, enter: Callable[[], None], child: Callable[[], None]
+    ) -> tuple[int, int]:
+        """Forks a child into the PID namespace that ``enter`` chooses for future children."""
+        enter()
+        try:
+            return process.fork(child)
+        except OSError as error:
+            if error.errno == errno.ENOMEM:
+                # What fork says of a PID namespace whose first process has ended.
+                raise OSError(errno.ESRCH, "the container is not running") from error
+            raise
+        finally:
+            ns.setns(self._own_pid, ns.CLONE_NEWPID)
+
+    def _answer_after_exec(
+        self, number: int, pid: int, failure: int, started: Callable[[], None]
+    ) -> _Reply:
+        """Replies when the child has run its program, without waiting here meanwhile."""
+
+        def finished() -> None:
+            self._selector.unregister(failure)
+            report = os.read(failure, 8192)
+            os.close(failure)
+            if report:
+                self._send({"id": number, **json.loads(report)})
+                return
+            with contextlib.suppress(OSError):  # it ended in this very moment
+                started()
+            self._send({"id": number, "pid": pid})
+
+        self._selector.register(failure, selectors.EVENT_READ, finished)
+        return None, ()
+
+    def _forget_container(self, pid: int) -> None:
+        container = self._containers.pop(pid, None)
+        if container is not None:
+            os.close(container.mnt)
+            os.close(container.pid_namespace)
+            if container.sandbox in self._sandboxes:
+                self._sandboxes[container.sandbox].containers.discard(pid)
+
+
+_Reply = tuple[wire.Message | None, tuple[int, ...]]
+_Operation = Callable[[Launcher, wire.Message, list[int]], _Reply]
+
+_OPERATIONS: dict[str, _Operation] = {
+    "sandbox.create": Launcher._create_sandbox,
+    "sandbox.remove": Launcher._remove_sandbox,
+    "start": Launcher._start,
+    "exec": Launcher._exec,
+    "spawn": Launcher._spawn,
+    "role": Launcher._role,
+    "signal": Launcher._signal,
+    "socket": Launcher._socket,
+}
+
+
+def _failure(pipe: int) -> OSError:
+    report = json.loads(os.read(pipe, 8192) or b'{"error": "the child ended", "errno": 0}')
+    return OSError(report["errno"], report["error"])
+
+
+def _environment(message: wire.Message, hostname: str) -> dict[str, str]:
+    env = {"PATH": process.DEFAULT_PATH, "HOSTNAME": hostname, "HOME": "/"}
+    env.update((str(k), str(v)) for k, v in wire.mapping(message, "env").items())
+    return env
+
+
+def _capabilities(message: wire.Message) -> list[int]:
+    value = message.get("capabilities", [])
+    return [item for item in value if isinstance(item, int)] if isinstance(value, list) else []
+
+
+def _mounts(message: wire.Message) -> tuple[tuple[str, str, bool], ...]:
+    value = message.get("mounts", [])
+    if not isinstance(value, list):
+        raise ValueError("mounts must be a list")
+    found = []
+    for item in value:
+        target = wire.text(item, "target")
+        if not target.startswith("/"):
+            raise ValueError(f"mount path {target!r} must be absolute")
+        found.append((wire.text(item, "source"), target, bool(item.get("read_only"))))
+    # Parents before children, so that a volume inside another one is not covered by it.
+    return tuple(sorted(found, key=lambda mount: mount[1].count("/")))
