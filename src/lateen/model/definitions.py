@@ -140,7 +140,12 @@ def annotated_accounts(service: Service, mesh: MeshFacts) -> set[str]:
     return accounts
 
 
-def from_service_entry(resource: Resource, hostname: str, mesh: MeshFacts) -> Service:
+def from_service_entry(
+    resource: Resource,
+    hostname: str,
+    mesh: MeshFacts,
+    namespace_labels: Mapping[str, str] | None = None,
+) -> Service:
     """The service that a ServiceEntry defines for one of its hosts, with all its addresses."""
     obj = resource.object
     assert isinstance(obj, ServiceEntry)
@@ -163,7 +168,11 @@ def from_service_entry(resource: Resource, hostname: str, mesh: MeshFacts) -> Se
         addresses=addresses or allocated,
         addresses_auto_allocated=bool(allocated),
         mesh_external=spec.location == "MESH_EXTERNAL",
-        export_to=export_to(spec.export_to, resource.key.namespace, mesh.service_export_to),
+        export_to=mesh.cap(
+            export_to(spec.export_to, resource.key.namespace, mesh.service_export_to),
+            resource.key.namespace,
+            namespace_labels or {},
+        ),
         labels=meta.labels,
         annotations=meta.annotations,
         selector=spec.workload_selector.labels if spec.workload_selector is not None else {},
@@ -193,7 +202,10 @@ def _entry_port(port: EntryPort) -> ServicePort:
 
 
 def define(
-    hostname: str, sources: Sequence[Resource], mesh: MeshFacts
+    hostname: str,
+    sources: Sequence[Resource],
+    mesh: MeshFacts,
+    namespace_labels: Mapping[str, str] | None = None,
 ) -> tuple[Service | None, tuple[Resource, ...], tuple[Finding, ...]]:
     """The service of a host in a namespace, from all objects there that define it, oldest first.
 
@@ -210,13 +222,13 @@ def define(
     if not sources:
         return None, (), ()
     winner, *others = sources
-    service = from_service_entry(winner, hostname, mesh)
+    service = from_service_entry(winner, hostname, mesh, namespace_labels)
     used, findings = [winner], []
     ports = list(service.ports)
     addresses = list(service.addresses)
     sans = list(service.service_accounts)
     for other in others:
-        candidate = from_service_entry(other, hostname, mesh)
+        candidate = from_service_entry(other, hostname, mesh, namespace_labels)
         if not _mergeable(service, candidate):
             findings.append(_host_taken(other, hostname, winner))
             continue

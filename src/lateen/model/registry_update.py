@@ -30,7 +30,7 @@ Lookup = Callable[[ObjectKey], Resource | None]
 _SOURCES = (kinds.SERVICE, kinds.SERVICE_ENTRY)
 _SLICES = (kinds.ENDPOINT_SLICE, kinds.ENDPOINTS)
 _WORKLOADS = (kinds.POD, kinds.WORKLOAD_ENTRY)
-RELEVANT = frozenset({*_SOURCES, *_SLICES, *_WORKLOADS, kinds.NODE})
+RELEVANT = frozenset({*_SOURCES, *_SLICES, *_WORKLOADS, kinds.NODE, kinds.NAMESPACE})
 """Kinds that the registry is made from."""
 
 
@@ -106,6 +106,8 @@ class _Updater:
         for kind in _SLICES:
             for key in by_kind.get(kind, ()):
                 self.change_slice(key)
+        for key in by_kind.get(kinds.NAMESPACE, ()):
+            self.change_namespace(key)
         touched = {key for kind in _WORKLOADS for key in by_kind.get(kind, ())}
         touched |= self.moved_by_nodes(by_kind.get(kinds.NODE, ()))
         for key in touched:
@@ -161,6 +163,13 @@ class _Updater:
         if key.kind == "Service":
             self.change_claims(key, old, new)
         self.change_selector(key, service_selector(new) if new is not None else None)
+
+    def change_namespace(self, key: ObjectKey) -> None:
+        """A Namespace came, changed or went: its labels may decide who sees its ServiceEntries."""
+        if self.mesh.entry_visibility is not None:
+            for source in self.hosts.layer(key.name):
+                if source.kind == "ServiceEntry":
+                    self.mark_source(source)
 
     def by_age(self, keys: Iterable[ObjectKey]) -> tuple[ObjectKey, ...]:
         found = [r for key in keys if (r := self.after(key)) is not None]
@@ -337,7 +346,9 @@ class _Updater:
                 usable.append(resource)
             else:
                 findings.append(problem)
-        service, used, left_out = define(host, usable, self.mesh)
+        home = self.after(ObjectKey(*kinds.NAMESPACE, "", namespace))
+        labels = home.labels if home is not None else {}
+        service, used, left_out = define(host, usable, self.mesh, labels)
         findings += left_out
         endpoints: tuple[Endpoint, ...] = ()
         if service is not None:

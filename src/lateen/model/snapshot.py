@@ -8,11 +8,12 @@ from functools import cached_property
 from typing import Any, Generic, TypeVar
 
 from lateen.api.findings import Finding
+from lateen.api.meshconfig import MeshConfig
 from lateen.api.resource import ObjectKey, Resource
 from lateen.model.change import Change, ChangeSet
 from lateen.model.kinds import GroupKind
 from lateen.model.layers import Draft, FlatView, Layers
-from lateen.model.mesh import DEFAULT_MESH, MeshConfig, MeshFacts, mesh_facts, mesh_of
+from lateen.model.mesh import DEFAULT_MESH, MeshFacts, holds_mesh_config, mesh_facts, read_mesh
 from lateen.model.registry import RegistryState, ServiceIndex, ServiceRegistry
 from lateen.model.registry_update import RELEVANT, update
 
@@ -49,6 +50,8 @@ class Snapshot:
         mesh: MeshConfig,
         registry: RegistryState,
         *,
+        base_mesh: MeshConfig | None = None,
+        mesh_findings: tuple[Finding, ...] = (),
         version: int = 0,
         index: ServiceIndex | None = None,
         derived: Mapping[Index[Any], object] | None = None,
@@ -56,6 +59,8 @@ class Snapshot:
     ) -> None:
         self._objects = objects
         self.mesh = mesh
+        self.base_mesh = base_mesh if base_mesh is not None else DEFAULT_MESH
+        self.mesh_findings = mesh_findings
         self.version = version
         self.services = ServiceRegistry(registry, index)
         self._derived: dict[Index[Any], object] = dict(derived or {})
@@ -156,11 +161,11 @@ def apply(snapshot: Snapshot, changes: Iterable[Change]) -> tuple[Snapshot, Chan
     keys = frozenset(key for key, old in before.items() if _get(objects, key) is not old)
     if not keys:
         return snapshot, ChangeSet()
-    mesh = snapshot.mesh
-    if any(key.kind in ("ConfigMap", "MeshConfig") for key in keys):
-        mesh = mesh_of(objects, snapshot.mesh)
-    if mesh is not snapshot.mesh:
-        return _rebuilt(snapshot, objects, mesh, keys)
+    mesh, mesh_findings = snapshot.mesh, snapshot.mesh_findings
+    if any(holds_mesh_config(key) for key in keys):
+        mesh, mesh_findings = read_mesh(_holders(objects), snapshot.base_mesh, mesh)
+    if mesh != snapshot.mesh:
+        return _rebuilt(snapshot, objects, mesh, keys, snapshot.base_mesh, mesh_findings)
     changed_kinds = {(key.group, key.kind) for key in keys}
     state = snapshot.services.state
     result = None
@@ -177,8 +182,10 @@ def apply(snapshot: Snapshot, changes: Iterable[Change]) -> tuple[Snapshot, Chan
     }
     changed = Snapshot(
         objects,
-        mesh,
+        snapshot.mesh,
         state,
+        base_mesh=snapshot.base_mesh,
+        mesh_findings=mesh_findings,
         version=snapshot.version + 1,
         index=None if services else snapshot.services.index,
         derived={i: v for i, v in snapshot._derived.items() if i not in outdated},
@@ -193,7 +200,12 @@ def apply(snapshot: Snapshot, changes: Iterable[Change]) -> tuple[Snapshot, Chan
 
 
 def _rebuilt(
-    snapshot: Snapshot, objects: Objects, mesh: MeshConfig, keys: frozenset[ObjectKey]
+    snapshot: Snapshot,
+    objects: Objects,
+    mesh: MeshConfig,
+    keys: frozenset[ObjectKey],
+    base_mesh: MeshConfig,
+    mesh_findings: tuple[Finding, ...],
 ) -> tuple[Snapshot, ChangeSet]:
     """Everything anew under another mesh configuration; equal services keep their identity."""
     relevant = [
@@ -210,7 +222,14 @@ def _rebuilt(
         _lookup(objects),
         mesh_facts(mesh),
     )
-    changed = Snapshot(objects, mesh, result.state, version=snapshot.version + 1)
+    changed = Snapshot(
+        objects,
+        mesh,
+        result.state,
+        base_mesh=base_mesh,
+        mesh_findings=mesh_findings,
+        version=snapshot.version + 1,
+    )
     return changed, ChangeSet(
         keys=keys,
         services=result.services,
@@ -218,6 +237,22 @@ def _rebuilt(
         workloads=result.workloads,
         everything=True,
     )
+
+
+def with_mesh(snapshot: Snapshot, base: MeshConfig) -> tuple[Snapshot, ChangeSet]:
+    """The snapshot with another base configuration (from a file or an option), which holds
+    unless an object of the mesh has one."""
+    mesh, findings = read_mesh(_holders(snapshot._objects), base, snapshot.mesh)
+    return _rebuilt(snapshot, snapshot._objects, mesh, frozenset(), base, findings)
+
+
+def _holders(objects: Objects) -> Iterable[Resource]:
+    """Objects that may hold the mesh configuration, in a stable order."""
+    kinds = [kind for kind in objects if kind[1] in ("ConfigMap", "IstioOperator")]
+    for kind in sorted(kinds):
+        for _, layer in sorted(objects[kind].items()):
+            for _, resource in sorted(layer.items()):
+                yield resource
 
 
 def _get(objects: Objects, key: ObjectKey) -> Resource | None:
@@ -233,4 +268,4 @@ def snapshot_of(resources: Iterable[Resource]) -> Snapshot:
     return apply(EMPTY, [Change(resource.key, resource) for resource in resources])[0]
 
 
-__all__ = ["EMPTY", "Index", "Snapshot", "apply", "snapshot_of"]
+__all__ = ["EMPTY", "Index", "Snapshot", "apply", "snapshot_of", "with_mesh"]
