@@ -121,7 +121,7 @@ class LocalityEndpoints:
     weight: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class LoadAssignment:
     """Endpoints of a cluster (Envoy ``ClusterLoadAssignment``)."""
 
@@ -130,7 +130,7 @@ class LoadAssignment:
     overprovisioning_factor: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Cluster:
     """Envoy ``Cluster``. Timeouts in seconds."""
 

@@ -113,7 +113,7 @@ class FilterChain:
     origins: tuple[Origin, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Listener:
     """Envoy ``Listener``. Inspectors run on all ports but those listed as excluded."""
 
@@ -130,7 +130,9 @@ class Listener:
     tls_inspector: bool = False
     http_inspector: bool = False
     inspector_excluded_ports: tuple[int, ...] = ()
-    """Ports on which the HTTP inspector must not wait (declared opaque TCP)."""
+    """Ports on which the HTTP inspector must not wait (no chain of the port needs its answer)."""
+    tls_inspector_excluded_ports: tuple[int, ...] = ()
+    """Ports on which TLS is not looked for either: all bytes count as ``raw_buffer``."""
     inspection_timeout: float | None = None
     continue_on_inspection_timeout: bool = True
     proxy_protocol: bool = False

@@ -156,6 +156,7 @@ class HashPolicy:
     cookie: str = ""
     cookie_path: str = ""
     cookie_ttl: float | None = None
+    cookie_attributes: tuple[tuple[str, str], ...] = ()
     source_ip: bool = False
     query_parameter: str = ""
 
@@ -259,7 +260,7 @@ class VirtualHost:
     origins: tuple[Origin, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class RouteConfiguration:
     """Envoy ``RouteConfiguration``."""
 

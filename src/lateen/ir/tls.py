@@ -35,6 +35,8 @@ class DownstreamTls:
     ecdh_curves: tuple[str, ...] = ()
     subject_alt_names: tuple[str, ...] = ()
     """Accepted client identities; empty accepts every one the bundle signs."""
+    subject_alt_name_prefixes: tuple[str, ...] = ()
+    """Accepted beginnings of client identities (``spiffe://TRUST-DOMAIN/``), beside those."""
     verify_spki: tuple[str, ...] = ()
     verify_hash: tuple[str, ...] = ()
     accept_untrusted: bool = False

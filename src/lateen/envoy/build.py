@@ -1,0 +1,130 @@
+"""From the intermediate representation to named bytes.
+
+A resource is serialised once for as long as its IR object lives: translation returns the same
+object for a part that did not change, so a push costs only what changed. Serialisation is
+deterministic, and the version is the hash of the bytes alone.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import xxhash
+
+from lateen.api.resource import ObjectKey
+from lateen.envoy import clusters, endpoints, listeners, metadata, routes
+from lateen.ir.cluster import Cluster, LoadAssignment
+from lateen.ir.listener import FilterChain, HttpConnectionManager, Listener
+from lateen.ir.origin import Origin
+from lateen.ir.proxy_config import ProxyConfiguration
+from lateen.ir.route import RouteConfiguration
+from lateen.model import discovery
+from lateen.model.discovery import DiscoveryResource, ResourceSet
+
+Part = Cluster | LoadAssignment | Listener | RouteConfiguration
+"""What becomes one xDS resource."""
+
+
+class _Memo:
+    """Results by identity of their input, dropped when the input is."""
+
+    def __init__(self) -> None:
+        self._entries: dict[int, tuple[weakref.ref[Any], DiscoveryResource]] = {}
+
+    def get(self, part: Part) -> DiscoveryResource:
+        key = id(part)
+        entry = self._entries.get(key)
+        if entry is not None and entry[0]() is part:
+            return entry[1]
+        made = _make(part)
+        entries = self._entries
+
+        def forget(reference: weakref.ref[Any]) -> None:
+            held = entries.get(key)
+            if held is not None and held[0] is reference:
+                del entries[key]
+
+        entries[key] = (weakref.ref(part, forget), made)
+        return made
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+_memo = _Memo()
+
+
+def resource(part: Part) -> DiscoveryResource:
+    """The resource of one IR object; the same object gives the very same resource again."""
+    return _memo.get(part)
+
+
+def resources(config: ProxyConfiguration) -> ResourceSet:
+    """All resources of a scope by type URL and name. Of two with one name the first counts."""
+    return {
+        discovery.CLUSTER: _named(config.clusters),
+        discovery.ENDPOINT: _named(config.load_assignments),
+        discovery.LISTENER: _named(config.listeners),
+        discovery.ROUTE: _named(config.routes),
+    }
+
+
+def memoised() -> int:
+    """How many resources are kept (for metrics and tests)."""
+    return len(_memo)
+
+
+def make(type_url: str, name: str, body: bytes, keys: tuple[ObjectKey, ...]) -> DiscoveryResource:
+    """A resource of serialised bytes (also for secrets and extensions made elsewhere)."""
+    return DiscoveryResource(type_url, name, xxhash.xxh3_128_hexdigest(body), body, keys)
+
+
+def _named(parts: Iterable[Part]) -> dict[str, DiscoveryResource]:
+    found: dict[str, DiscoveryResource] = {}
+    for part in parts:
+        made = _memo.get(part)
+        found.setdefault(made.name, made)
+    return found
+
+
+def _make(part: Part) -> DiscoveryResource:
+    match part:
+        case Cluster():
+            body = clusters.cluster(part)
+            return make(discovery.CLUSTER, part.name, body, metadata.object_keys(part.origins))
+        case LoadAssignment():
+            body = endpoints.load_assignment(part)
+            return make(discovery.ENDPOINT, part.cluster, body, ())
+        case Listener():
+            body = listeners.listener(part).SerializeToString(deterministic=True)
+            keys = metadata.object_keys(*_listener_origins(part))
+            return make(discovery.LISTENER, part.name, body, keys)
+        case RouteConfiguration():
+            body = routes.route_configuration(part).SerializeToString(deterministic=True)
+            return make(
+                discovery.ROUTE, part.name, body, metadata.object_keys(*_route_origins(part))
+            )
+
+
+def _listener_origins(part: Listener) -> Iterator[tuple[Origin, ...]]:
+    yield part.origins
+    for chain in part.filter_chains:
+        yield from _chain_origins(chain)
+    if part.default_filter_chain is not None:
+        yield from _chain_origins(part.default_filter_chain)
+
+
+def _chain_origins(chain: FilterChain) -> Iterator[tuple[Origin, ...]]:
+    yield chain.origins
+    if isinstance(chain.filter, HttpConnectionManager) and chain.filter.routes is not None:
+        yield from _route_origins(chain.filter.routes)
+
+
+def _route_origins(part: RouteConfiguration) -> Iterator[tuple[Origin, ...]]:
+    yield part.origins
+    for host in part.virtual_hosts:
+        yield host.origins
+        for route in host.routes:
+            yield route.origins
