@@ -38,15 +38,6 @@ def validate_gateway(gateway: Gateway, report: Report) -> None:
             ("spec", "allowedListeners", "namespaces"),
             report,
         )
-    if spec.infrastructure is not None:
-        for field in ("labels", "annotations"):
-            for key in getattr(spec.infrastructure, field):
-                if "/" in key and len(key.split("/")[0]) >= 253:
-                    report.error(
-                        rules.BAD_LABEL_PREFIX,
-                        ("spec", "infrastructure", field, key),
-                        "the prefix of this key is too long",
-                    )
 
 
 def validate_listener_set(listener_set: ListenerSet, report: Report) -> None:

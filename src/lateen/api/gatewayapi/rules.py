@@ -95,11 +95,8 @@ ORIGIN_WILDCARD = Rule(
 EXTERNAL_AUTH = Rule(
     "LT0627", "Protocol and settings disagree", "protocol GRPC has grpc, protocol HTTP has http."
 )
-BAD_LABEL_PREFIX = Rule(
-    "LT0628", "Label prefix too long", "The prefix of a label key has at most 253 characters."
-)
 POOL_INCOMPLETE = Rule(
-    "LT0629", "Pool incomplete", "An InferencePool needs its port and its endpoint picker."
+    "LT0628", "Pool incomplete", "An InferencePool needs its port and its endpoint picker."
 )
 
 RULES = (
@@ -130,6 +127,5 @@ RULES = (
     MIRROR_SHARE,
     ORIGIN_WILDCARD,
     EXTERNAL_AUTH,
-    BAD_LABEL_PREFIX,
     POOL_INCOMPLETE,
 )
