@@ -1,0 +1,116 @@
+"""The whole configuration of a scope, put together from its parts."""
+
+from __future__ import annotations
+
+from lateen.api.findings import Finding
+from lateen.ir.cluster import Cluster, LoadAssignment
+from lateen.ir.listener import Listener
+from lateen.ir.proxy_config import ProxyConfiguration
+from lateen.ir.route import RouteConfiguration
+from lateen.model.proxy import ProxyType, Scope
+from lateen.model.snapshot import Snapshot
+from lateen.translate import (
+    clusters,
+    coverage,
+    endpoints,
+    gateway,
+    gateway_clusters,
+    gateway_routes,
+    gateway_servers,
+    inbound,
+    outbound,
+    references,
+    routes,
+)
+from lateen.translate.view import View
+
+
+def translate(snapshot: Snapshot, scope: Scope) -> ProxyConfiguration:
+    """Everything the proxies of ``scope`` shall run, with findings. Pure; never raises for an
+    object that a user wrote."""
+    return configuration(View(snapshot, scope))
+
+
+def configuration(view: View) -> ProxyConfiguration:
+    """As `translate`, for a view that is already there."""
+    return ProxyConfiguration(
+        clusters=all_clusters(view),
+        load_assignments=all_load_assignments(view),
+        listeners=all_listeners(view),
+        routes=all_routes(view),
+        findings=all_findings(view),
+    )
+
+
+def all_clusters(view: View) -> tuple[Cluster, ...]:
+    """Clusters of every visible service, of the workload's own ports, and the fallbacks."""
+    found: list[Cluster] = []
+    for service in view.services:
+        found += clusters.outbound_clusters(view, service)
+    if view.scope.type is ProxyType.SIDECAR:
+        found += inbound.clusters(view)
+    else:
+        found += gateway_clusters.sni_clusters(view)
+    found += clusters.fallback_clusters(view)
+    return tuple(found)
+
+
+def all_load_assignments(view: View) -> tuple[LoadAssignment, ...]:
+    """Endpoints of every EDS cluster in `all_clusters`."""
+    found: list[LoadAssignment] = []
+    for service in view.services:
+        found += endpoints.load_assignments(view, service)
+    if view.scope.type is not ProxyType.SIDECAR:
+        found += gateway_clusters.sni_load_assignments(view)
+    return tuple(found)
+
+
+def all_listeners(view: View) -> tuple[Listener, ...]:
+    """Outbound and inbound listeners of a sidecar, or the listeners of a gateway."""
+    if view.scope.type is ProxyType.SIDECAR:
+        return (*outbound.listeners(view), *inbound.listeners(view))
+    return gateway.listeners(view)
+
+
+def route_names(view: View) -> tuple[str, ...]:
+    """RDS names of the scope."""
+    if view.scope.type is ProxyType.SIDECAR:
+        return routes.route_names(view)
+    return gateway_routes.route_names(view)
+
+
+def route_configuration(view: View, name: str) -> RouteConfiguration:
+    """One route configuration of the scope, whether a listener asks for it or not."""
+    if view.scope.type is ProxyType.SIDECAR:
+        return routes.route_configuration(view, name)
+    return gateway_routes.route_configuration(view, name)
+
+
+def all_routes(view: View) -> tuple[RouteConfiguration, ...]:
+    """Every route configuration of the scope."""
+    return tuple(route_configuration(view, name) for name in route_names(view))
+
+
+def all_findings(view: View) -> tuple[Finding, ...]:
+    """What is wrong for this scope, each statement once, errors first."""
+    found: list[Finding] = []
+    if view.scope.type is ProxyType.SIDECAR:
+        found += outbound.findings(view)
+        found += references.findings(view, view.routings)
+        found += references.shadowed_hosts(view)
+    else:
+        found += gateway_servers.conflicts(view)
+        bound = {
+            id(routing): routing
+            for group in gateway_servers.groups(view)
+            for server in group.servers
+            for routing in view.gateway_routings(server.gateway)
+        }
+        found += references.findings(view, tuple(bound.values()))
+    found += coverage.findings(view)
+    unique = {(item.rule, item.key, item.path, item.message): item for item in found}
+    return tuple(sorted(unique.values(), key=_severity))
+
+
+def _severity(finding: Finding) -> int:
+    return ("error", "warning", "info").index(finding.severity.value)

@@ -1,0 +1,79 @@
+"""TLS termination of Gateway servers."""
+
+from __future__ import annotations
+
+from lateen.api.networking.gateway import ServerTLSSettings
+from lateen.ir.tls import (
+    ROOT_CERTIFICATES,
+    WORKLOAD_CERTIFICATE,
+    ClientCertificate,
+    DownstreamTls,
+)
+from lateen.translate import alpn
+
+_VERSIONS = {
+    "TLSV1_0": "TLSv1_0",
+    "TLSV1_1": "TLSv1_1",
+    "TLSV1_2": "TLSv1_2",
+    "TLSV1_3": "TLSv1_3",
+}
+_CLIENT = {
+    "MUTUAL": ClientCertificate.REQUIRED,
+    "ISTIO_MUTUAL": ClientCertificate.REQUIRED,
+    "OPTIONAL_MUTUAL": ClientCertificate.OPTIONAL,
+}
+HANDSHAKE_TIMEOUT = 15.0
+"""Seconds a client of a gateway may take for its TLS handshake."""
+
+
+def secret_name(credential: str) -> str:
+    """SDS name of a ``credentialName``."""
+    return credential if "://" in credential else f"kubernetes://{credential}"
+
+
+def server_tls(settings: ServerTLSSettings, *, http: bool) -> DownstreamTls:
+    """How the gateway terminates TLS. ``http`` offers HTTP's protocols by ALPN."""
+    mesh = settings.mode == "ISTIO_MUTUAL"
+    client = _CLIENT.get(settings.mode, ClientCertificate.NONE)
+    credentials = _credentials(settings)
+    certificates: tuple[str, ...] = tuple(secret_name(name) for name in credentials)
+    files = None
+    if mesh:
+        certificates = (WORKLOAD_CERTIFICATE,)
+    elif not certificates and settings.server_certificate:
+        files = (settings.server_certificate, settings.private_key)
+    elif not certificates and settings.tls_certificates:
+        pair = settings.tls_certificates[0]
+        files = (pair.server_certificate, pair.private_key)
+    validation, bundle = "", ""
+    if mesh:
+        validation = ROOT_CERTIFICATES
+    elif client is not ClientCertificate.NONE:
+        if settings.ca_cert_credential_name:
+            validation = secret_name(settings.ca_cert_credential_name)
+        elif credentials:
+            validation = f"{secret_name(credentials[0])}-cacert"
+        else:
+            bundle = settings.ca_certificates
+    return DownstreamTls(
+        certificates=() if files else certificates,
+        validation=validation,
+        client_certificate=client,
+        alpn=alpn.SERVER_HTTP if http else (),
+        minimum_version=_VERSIONS.get(settings.min_protocol_version, "TLSv1_2"),
+        maximum_version=_VERSIONS.get(settings.max_protocol_version, "TLSv1_3"),
+        cipher_suites=tuple(settings.cipher_suites),
+        ecdh_curves=tuple(settings.ecdh_curves),
+        subject_alt_names=tuple(settings.subject_alt_names),
+        verify_spki=tuple(settings.verify_certificate_spki),
+        verify_hash=tuple(settings.verify_certificate_hash),
+        accept_untrusted=bool(settings.insecure_skip_verify),
+        file_certificate=files,
+        file_validation=bundle,
+    )
+
+
+def _credentials(settings: ServerTLSSettings) -> list[str]:
+    if settings.credential_names:
+        return list(settings.credential_names)
+    return [settings.credential_name] if settings.credential_name else []

@@ -1,0 +1,122 @@
+"""Ports on which a workload is reached: those of its services, or what its Sidecar says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lateen.api.networking.destination_rule import ConnectionPoolSettings
+from lateen.ir.cluster import ConnectionPool
+from lateen.ir.origin import Origin
+from lateen.model.destination_rules import destination_rules
+from lateen.model.protocols import parse_protocol
+from lateen.model.proxy import InboundPort
+from lateen.translate import origins
+from lateen.translate.traffic_policy import connection_pool, effective
+from lateen.translate.view import View
+
+
+@dataclass(frozen=True, slots=True)
+class LocalPort:
+    """A port of the workload and where its traffic is handed over."""
+
+    port: InboundPort
+    origin: Origin
+    pool: ConnectionPool = ConnectionPool()
+    address: str = ""
+    """IP address or ``unix://`` path of the application; empty keeps the original destination."""
+    address_port: int = 0
+    """Port of the application where it differs from the one traffic was sent to."""
+
+
+def local_ports(view: View) -> tuple[LocalPort, ...]:
+    """The ports of the scope's workload. ``Sidecar.ingress`` replaces those of services."""
+    return view.cached("local-ports", lambda: _ingress(view) or _of_services(view))
+
+
+def _of_services(view: View) -> tuple[LocalPort, ...]:
+    local = view.mesh.inbound_traffic_policy.mode == "LOCALHOST"
+    return tuple(
+        LocalPort(
+            port=port,
+            origin=Origin(
+                reason=(
+                    f"port {port.service_port}"
+                    + (f" ({port.service_port_name})" if port.service_port_name else "")
+                    + f" of {port.hostname} is served by port {port.target_port} of the workload"
+                )
+            ),
+            pool=_pool(view, port),
+            address="127.0.0.1" if local else "",
+            address_port=port.target_port if local else 0,
+        )
+        for port in view.scope.inbound
+    )
+
+
+def _pool(view: View, port: InboundPort) -> ConnectionPool:
+    """Limits towards the workload: the Sidecar's, else those of its service's DestinationRule."""
+    sidecar = view.sidecar_scope.sidecar
+    if sidecar is not None and sidecar.spec.inbound_connection_pool is not None:
+        return connection_pool(sidecar.spec.inbound_connection_pool, http2=False)
+    service = view.service(port.hostname)
+    if service is None:
+        return ConnectionPool()
+    found = destination_rules(view.snapshot).for_service(view.scope.namespace, service, None)
+    policy = effective(
+        view.mesh_policy,
+        found.spec.traffic_policy if found is not None else None,
+        None,
+        port.service_port,
+    )
+    return connection_pool(policy.connection_pool, http2=False)
+
+
+def _ingress(view: View) -> tuple[LocalPort, ...]:
+    scope = view.sidecar_scope
+    if scope.sidecar is None or scope.resource is None:
+        return ()
+    found = []
+    for index, entry in enumerate(scope.sidecar.spec.ingress):
+        settings: ConnectionPoolSettings | None = (
+            entry.connection_pool or scope.sidecar.spec.inbound_connection_pool
+        )
+        address, number = _application(entry.default_endpoint)
+        found.append(
+            LocalPort(
+                port=InboundPort(
+                    hostname=_hostname(view, entry.port.number),
+                    service_port=entry.port.number,
+                    service_port_name=entry.port.name,
+                    target_port=entry.port.number,
+                    protocol=parse_protocol(entry.port.protocol).value,
+                ),
+                origin=origins.of_resource(
+                    scope.resource, ("spec", "ingress", index), "ingress port of the Sidecar"
+                ),
+                pool=connection_pool(settings, http2=False),
+                address=address,
+                address_port=number,
+            )
+        )
+    return tuple(found)
+
+
+def _hostname(view: View, number: int) -> str:
+    """The service behind an ingress port, for telemetry."""
+    for port in view.scope.inbound:
+        if number in (port.target_port, port.service_port):
+            return port.hostname
+    return ""
+
+
+def _application(endpoint: str) -> tuple[str, int]:
+    """Where ``defaultEndpoint`` points: empty address for the one traffic was sent to."""
+    if not endpoint:
+        return "", 0
+    if endpoint.startswith("unix://"):
+        return endpoint, 0
+    host, _, port = endpoint.rpartition(":")
+    number = int(port) if port.isdigit() else 0
+    if host in ("0.0.0.0", "[::]"):
+        return "", number
+    return host.strip("[]"), number

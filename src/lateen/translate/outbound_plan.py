@@ -1,0 +1,117 @@
+"""Which outbound listeners a sidecar needs, and which service ports share one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from lateen.model.service import Protocol, Resolution, Service, ServicePort
+from lateen.translate import names
+from lateen.translate.view import View
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A service port that traffic on a listener may be meant for."""
+
+    service: Service
+    port: ServicePort
+    prefixes: tuple[str, ...] = ()
+    """Destination CIDRs, when the listener serves more than one address."""
+
+
+@dataclass(slots=True)
+class Bind:
+    """An address and port with everything that is reached there, oldest service first."""
+
+    address: str
+    port: int
+    http: list[Member] = field(default_factory=list)
+    """Declared HTTP: routed by Host."""
+    sniffed: list[Member] = field(default_factory=list)
+    """Not declared: HTTP is routed by Host, the rest is forwarded."""
+    tcp: list[Member] = field(default_factory=list)
+    """Declared TCP or TLS."""
+
+    @property
+    def wildcard(self) -> bool:
+        """Whether the listener takes every address."""
+        return self.address == names.WILDCARD
+
+    @property
+    def has_http(self) -> bool:
+        """Whether the listener may see clear-text HTTP that it routes."""
+        return bool(self.http or self.sniffed)
+
+    @property
+    def route_name(self) -> str:
+        """RDS name of its HTTP chain: the port, or ``HOST:PORT`` on an address of its own."""
+        if self.wildcard:
+            return str(self.port)
+        owner = (self.sniffed or self.http)[0]
+        return names.sniffed_route(owner.service.hostname, owner.port.number)
+
+
+def binds(view: View) -> tuple[Bind, ...]:
+    """All listeners a sidecar needs for the services it sees, wildcard ones first."""
+    found: dict[tuple[str, int], Bind] = {}
+    locked = view.sidecar_scope.locked_ports
+    for listener in view.sidecar_scope.egress:
+        for service in listener.services:
+            if service.resolution in (Resolution.ALIAS, Resolution.DYNAMIC_DNS):
+                continue
+            for port in service.ports:
+                if port.protocol is Protocol.UDP or (not listener.port and port.number in locked):
+                    continue
+                for address, member in _placements(view, service, port, listener.bind):
+                    if address == names.WILDCARD and port.number in names.RESERVED_PORTS:
+                        continue
+                    bind = found.get((address, port.number))
+                    if bind is None:
+                        bind = found[address, port.number] = Bind(address, port.number)
+                    members = _members(bind, port)
+                    if all(other.service is not service for other in members):
+                        members.append(member)
+    order = sorted(found, key=lambda key: (key[0] != names.WILDCARD, key[1], key[0]))
+    return tuple(found[key] for key in order)
+
+
+def _members(bind: Bind, port: ServicePort) -> list[Member]:
+    if port.protocol.is_http:
+        return bind.http
+    return bind.sniffed if port.protocol is Protocol.AUTO else bind.tcp
+
+
+def _placements(
+    view: View, service: Service, port: ServicePort, own_bind: str
+) -> Iterator[tuple[str, Member]]:
+    if own_bind and not own_bind.startswith("unix://"):
+        yield own_bind, Member(service, port)
+        return
+    if port.protocol.is_http:
+        # HTTP is told apart by its Host header, so one listener serves every address.
+        yield names.WILDCARD, Member(service, port)
+        return
+    addresses = view.addresses(service)
+    single = [address for address in addresses if "/" not in address]
+    blocks = tuple(address for address in addresses if "/" in address)
+    for address in single:
+        yield address, Member(service, port)
+    if blocks:
+        yield names.WILDCARD, Member(service, port, blocks)
+    if single or blocks:
+        return
+    pods: tuple[str, ...] = ()
+    if service.resolution is Resolution.PASSTHROUGH:
+        pods = tuple(
+            dict.fromkeys(
+                endpoint.address
+                for endpoint in view.endpoints(service)
+                if endpoint.service_port == port.name
+            )
+        )
+    if pods:
+        for pod in pods:
+            yield pod, Member(service, port)
+    elif not service.headless:
+        yield names.WILDCARD, Member(service, port)

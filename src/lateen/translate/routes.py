@@ -1,0 +1,246 @@
+"""Route configurations of a sidecar: virtual hosts per service, VirtualService or neither."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from lateen.ir.origin import Origin
+from lateen.ir.route import (
+    DirectResponse,
+    Forward,
+    Route,
+    RouteConfiguration,
+    RouteMatch,
+    VirtualHost,
+    WeightedCluster,
+)
+from lateen.model.names import is_wildcard, more_specific, subset_of
+from lateen.model.service import Protocol, Resolution, Service
+from lateen.model.virtual_services import EffectiveVirtualService
+from lateen.translate import names, origins, outbound
+from lateen.translate.domains import host_forms, service_domains
+from lateen.translate.memo import Identity, Memo
+from lateen.translate.route_match import Place
+from lateen.translate.view import View
+from lateen.translate.virtual_service import default_route, http_routes
+
+STANDARD_PORT = 80
+"""The listener on which hosts outside of the registry get a virtual host."""
+
+_hosts: Memo[VirtualHost] = Memo()
+_trimmed: Memo[VirtualHost] = Memo()
+_configurations: Memo[RouteConfiguration] = Memo()
+_fallback: Memo[VirtualHost] = Memo(64)
+
+
+def route_names(view: View) -> tuple[str, ...]:
+    """RDS names of a sidecar, in the order of its listeners."""
+    return outbound.route_names(view)
+
+
+def route_configuration(view: View, name: str) -> RouteConfiguration:
+    """The route configuration that listeners know as ``name`` (``PORT`` or ``HOST:PORT``).
+
+    A name that no listener asks for gets a configuration that only knows what happens to
+    unknown hosts, as an Envoy that still has an old listener must not wait for it forever.
+    """
+    host, _, number = name.rpartition(":")
+    port = int(number) if number.isdigit() else 0
+    hosts = _sniffed(view, host, port) if host else _by_port(view, port)
+    key = (name, tuple(Identity(item) for item in hosts))
+    return _configurations.get(
+        key, lambda: RouteConfiguration(name=name, virtual_hosts=tuple(hosts))
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A virtual host to be: for a service, or for a host that only a VirtualService knows."""
+
+    hostname: str
+    service: Service | None
+    routing: EffectiveVirtualService | None
+
+
+def _by_port(view: View, port: int) -> list[VirtualHost]:
+    entries = list(_entries(view, port))
+    hosts = [_virtual_host(view, entry, port) for entry in entries]
+    hosts = _without_shared_domains(view, entries, hosts)
+    hosts.append(catch_all(view))
+    return hosts
+
+
+def _sniffed(view: View, hostname: str, port: int) -> list[VirtualHost]:
+    service = view.service(hostname)
+    if service is None:
+        return [catch_all(view)]
+    routing = next(
+        (entry.routing for entry in _entries(view, port, only=service) if entry.service is service),
+        None,
+    )
+    host = _virtual_host(view, _Entry(hostname, service, routing), port)
+    # The listener serves this host alone, so whatever the client calls it, it is meant.
+    return [_trimmed.get((Identity(host), "*"), lambda: replace(host, domains=("*",)))]
+
+
+def http_services(view: View, port: int) -> tuple[Service, ...]:
+    """Services that a client may speak HTTP to on ``port``."""
+    listener = view.egress(port)
+    if listener is None:
+        return ()
+    return view.cached(
+        ("http-services", port),
+        lambda: tuple(
+            service
+            for service in listener.services
+            if service.resolution is not Resolution.ALIAS
+            and (found := service.port(port)) is not None
+            and (found.protocol.is_http or found.protocol is Protocol.AUTO)
+        ),
+    )
+
+
+def _entries(view: View, port: int, only: Service | None = None) -> Iterator[_Entry]:
+    """Virtual hosts by VirtualService, oldest first, then the services nobody speaks for."""
+    services = (only,) if only is not None else http_services(view, port)
+    by_name = {service.hostname: service for service in services}
+    taken: set[str] = set()
+    listener = view.egress(port)
+    routings = listener.virtual_services if listener is not None else ()
+    patterns = tuple(host for routing in routings if routing.http for host in routing.hosts)
+    for routing in routings:
+        if not routing.http:
+            continue
+        matched: list[Service] = []
+        unmatched: list[str] = []
+        for host in routing.hosts:
+            found = _services_of(host, by_name, patterns)
+            matched += [service for service in found if service not in matched]
+            if not found and not _other_port(view, host):
+                unmatched.append(host)
+        if not matched and port != STANDARD_PORT:
+            continue
+        for service in matched:
+            if service.hostname not in taken:
+                taken.add(service.hostname)
+                yield _Entry(service.hostname, service, routing)
+        for host in unmatched:
+            if host not in taken and only is None:
+                taken.add(host)
+                yield _Entry(host, None, routing)
+    for service in services:
+        if service.hostname not in taken:
+            yield _Entry(service.hostname, service, None)
+
+
+def _services_of(host: str, by_name: dict[str, Service], patterns: Sequence[str]) -> list[Service]:
+    if not is_wildcard(host):
+        service = by_name.get(host)
+        return [service] if service is not None else []
+    return [
+        service
+        for name, service in by_name.items()
+        if subset_of(name, host)
+        # Of several hosts that cover a service the most specific one owns it.
+        and not any(subset_of(name, other) and more_specific(other, host) for other in patterns)
+    ]
+
+
+def _other_port(view: View, host: str) -> bool:
+    """Whether the registry knows ``host``, only not for HTTP on this port."""
+    return not is_wildcard(host) and view.service(host) is not None
+
+
+def _virtual_host(view: View, entry: _Entry, port: int) -> VirtualHost:
+    service, routing = entry.service, entry.routing
+    addresses = view.addresses(service) if service is not None else ()
+    key = (
+        entry.hostname,
+        port,
+        Identity(service),
+        view.scope.namespace,
+        view.scope.labels,
+        addresses,
+        Identity(routing),
+        view.routing_facts(service) if routing is None else view.destination_facts(routing),
+        Identity(view.mesh),
+        view.aliases(service) if service is not None else (),
+    )
+    return _hosts.get(key, lambda: _make_host(view, entry, port, addresses))
+
+
+def _make_host(view: View, entry: _Entry, port: int, addresses: tuple[str, ...]) -> VirtualHost:
+    service, routing = entry.service, entry.routing
+    namespace = view.scope.namespace
+    if service is not None:
+        domains = service_domains(service, namespace, addresses)
+        for alias in view.aliases(service):
+            domains += tuple(name for name in host_forms(alias, namespace) if name not in domains)
+    else:
+        domains = host_forms(entry.hostname, namespace)
+    found: list[Origin] = []
+    if routing is not None:
+        place = Place("mesh", port, namespace, view.scope.labels)
+        routes = http_routes(view, routing, place, port)
+        found.append(
+            origins.of_resource(routing.resource, ("spec", "hosts"), f"rules for {entry.hostname}")
+        )
+    else:
+        assert service is not None
+        routes = (default_route(view, service, port),)
+    if service is not None:
+        found.append(origins.of_service(service, f"port {port} of {service.hostname}"))
+    return VirtualHost(
+        name=names.virtual_host(entry.hostname, port),
+        domains=domains,
+        routes=routes,
+        origins=tuple(found),
+    )
+
+
+def _without_shared_domains(
+    view: View, entries: list[_Entry], hosts: list[VirtualHost]
+) -> list[VirtualHost]:
+    """Each domain once. A full host name is never shadowed by another host's short form."""
+    full = {entry.hostname: index for index, entry in reversed(list(enumerate(entries)))}
+    taken: set[str] = set()
+    result: list[VirtualHost] = []
+    for index, host in enumerate(hosts):
+        domains = tuple(
+            name for name in host.domains if name not in taken and full.get(name, index) == index
+        )
+        taken.update(domains)
+        if domains == host.domains:
+            result.append(host)
+        elif domains:
+            result.append(_with_domains(host, domains))
+    return result
+
+
+def _with_domains(host: VirtualHost, domains: tuple[str, ...]) -> VirtualHost:
+    return _trimmed.get((Identity(host), domains), lambda: replace(host, domains=domains))
+
+
+def catch_all(view: View) -> VirtualHost:
+    """What happens to hosts that nobody declared: ``allow_any`` or ``block_all``."""
+    target, reason = view.unknown_destination
+
+    def make() -> VirtualHost:
+        if target == names.BLACK_HOLE:
+            route = Route(
+                name="block_all",
+                match=RouteMatch(),
+                action=DirectResponse(status=502),
+                origins=(reason,),
+            )
+            return VirtualHost(name="block_all", domains=("*",), routes=(route,), origins=(reason,))
+        route = Route(
+            name="allow_any",
+            match=RouteMatch(),
+            action=Forward(clusters=(WeightedCluster(target),), retry=None),
+            origins=(reason,),
+        )
+        return VirtualHost(name="allow_any", domains=("*",), routes=(route,), origins=(reason,))
+
+    return _fallback.get((target, reason), make)
