@@ -159,3 +159,9 @@ def test_a_pods_bad_settings_leave_the_meshs() -> None:
     config, findings = parse_proxy_config("{statusPort: 70000}", mesh)
     assert config is mesh.default_config
     assert messages(findings) == ["error statusPort"]
+
+
+def test_an_operator_needs_no_name() -> None:
+    result = parse_documents(OPERATOR.replace("metadata: {name: iop}", "metadata: {}"))
+    assert not result.findings
+    assert result.resources[0].key.name == "installed-state"

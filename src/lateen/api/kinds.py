@@ -28,7 +28,8 @@ class KindInfo:
     ``group`` is empty for the Kubernetes core group. ``versions`` are those accepted when read,
     ``storage_version`` the one objects are kept and shown in. ``lenient`` kinds treat an explicit
     ``null`` as an absent field, as Kubernetes does for built-in kinds but not for custom ones.
-    ``inert`` kinds are read and kept but have no effect in a mesh.
+    ``inert`` kinds are read and kept but have no effect in a mesh. ``default_name`` is the name of
+    an object that is given without one, where the kind allows that.
     """
 
     group: str
@@ -43,6 +44,7 @@ class KindInfo:
     status_subresource: bool = True
     lenient: bool = False
     inert: bool = False
+    default_name: str = ""
 
     def __post_init__(self) -> None:
         if not self.singular:

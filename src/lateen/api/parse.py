@@ -160,6 +160,8 @@ def parse_object(
         elif not info.namespaced and "namespace" in metadata:
             rest = {name: value for name, value in metadata.items() if name != "namespace"}
             raw = {**raw, "metadata": rest}
+        if info.default_name and not metadata.get("name"):
+            raw = {**raw, "metadata": {**raw["metadata"], "name": info.default_name}}
     try:
         obj: ApiObject = msgspec.convert(raw, info.type)
     except msgspec.ValidationError as error:

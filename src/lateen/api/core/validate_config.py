@@ -24,6 +24,11 @@ def validate_config_map(obj: ConfigMap, report: Report) -> None:
     for key in obj.binary_data.keys() & obj.data.keys():
         report.error(BAD_DATA, ("binaryData", key), f'key "{key}" is in data too')
     _size((obj.data, obj.binary_data), report)
+    if obj.metadata.name == "istio" and "mesh" in obj.data:
+        # Here, because the mesh configuration is built from networking's messages.
+        from lateen.api.meshconfig import mesh_config_in
+
+        report.findings += mesh_config_in(report.resource)[2]
 
 
 def validate_secret(obj: Secret, report: Report) -> None:

@@ -30,6 +30,7 @@ KINDS = (
         versions=("v1alpha1",),
         short_names=("iop",),
         lenient=True,
+        default_name="installed-state",
     ),
 )
 
