@@ -123,8 +123,6 @@ class DestinationRules:
         self, client: str, hostname: str, service_namespace: str
     ) -> Sequence[EffectiveDestinationRule]:
         own = self._table(client, local=True).find(hostname)
-        if client == self._root:
-            own = tuple(rule for rule in own if is_private(rule.export_to, client))
         if own:
             return own
         for namespace in (service_namespace, self._root):
@@ -176,7 +174,8 @@ def _build(snapshot: Snapshot, previous: DestinationRules | None) -> Destination
             namespaces[namespace] = old
         else:
             default = snapshot.mesh_facts.destination_rule_export_to
-            namespaces[namespace] = _of_namespace(namespace, layer, default, old)
+            is_root = namespace == snapshot.root_namespace
+            namespaces[namespace] = _of_namespace(namespace, layer, default, old, is_root=is_root)
     return DestinationRules(namespaces, snapshot.root_namespace)
 
 
@@ -190,6 +189,8 @@ def _of_namespace(
     layer: Mapping[str, Resource],
     default: tuple[str, ...],
     old: _Namespace | None,
+    *,
+    is_root: bool,
 ) -> _Namespace:
     known: dict[tuple[bool, str, tuple[Resource, ...]], EffectiveDestinationRule] = {}
     if old is not None:
@@ -197,7 +198,13 @@ def _of_namespace(
             known.update(((local, rule.host, rule.sources), rule) for rule in table.all())
     single = [_single(resource, default) for resource in layer.values()]
     single.sort(key=lambda rule: (rule.selector is None, age_key(rule.sources[0])))
-    own = [rule for rule in single if is_visible(rule.export_to, namespace)]
+    # In the root namespace public rules are everybody's last resort, not its clients' first.
+    own = [
+        rule
+        for rule in single
+        if is_visible(rule.export_to, namespace)
+        and (not is_root or is_private(rule.export_to, namespace))
+    ]
     exported = [rule for rule in single if not is_private(rule.export_to, namespace)]
     tables = []
     for local, chosen in ((True, own), (False, exported)):

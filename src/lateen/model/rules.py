@@ -52,20 +52,14 @@ SUBSET_TAKEN = Rule(
     "is left out.",
     Severity.WARNING,
 )
-SERVER_CONFLICT = Rule(
-    "LT1008",
-    "Gateway server conflicts",
-    "An older Gateway for the same proxies uses the port in a way that excludes this server; the "
-    "server is left out.",
-)
 POLICY_SHADOWED = Rule(
-    "LT1009",
+    "LT1008",
     "Older object of the same scope wins",
     "Only one such object applies per scope; the oldest does and this one has no effect.",
     Severity.WARNING,
 )
 INBOUND_PORT_TAKEN = Rule(
-    "LT1010",
+    "LT1009",
     "Workload port of an older Service",
     "Two Services with different protocols send to one port of a workload; the older one decides "
     "the protocol.",
@@ -80,7 +74,6 @@ RULES = (
     DELEGATE_MISSING,
     DELEGATE_CONFLICT,
     SUBSET_TAKEN,
-    SERVER_CONFLICT,
     POLICY_SHADOWED,
     INBOUND_PORT_TAKEN,
 )
