@@ -151,8 +151,6 @@ def as_dict(config: BootstrapConfig) -> dict[str, Any]:
                     "static_layer": {
                         # Users' expressions are checked by the control plane.
                         "re2.max_program_size.error_level": 32768,
-                        # Endpoints stay while their cluster is warmed again.
-                        "envoy.restart_features.use_eds_cache_for_ads": True,
                     },
                 },
                 {"name": "admin", "admin_layer": {}},
