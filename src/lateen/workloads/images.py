@@ -182,3 +182,10 @@ def builtin_command(image: str) -> BuiltinCommand | None:
 
 def _is_version(tag: str | None) -> bool:
     return tag is not None and re.fullmatch(r"v\d|v-\w+", tag) is not None
+
+
+def program_command(argv: Sequence[str]) -> list[str]:
+    """``argv``, with ``curl`` replaced by the built-in one on a machine that has none."""
+    if argv and argv[0] == "curl" and not _installed("curl"):
+        return [*_module("curl"), *argv[1:]]
+    return list(argv)

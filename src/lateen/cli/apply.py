@@ -1,0 +1,159 @@
+"""`lateen apply` and `lateen delete`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from lateen.api.parse import to_raw
+from lateen.api.resource import Resource
+from lateen.cli.errors import FINDING, USAGE, CommandError
+from lateen.cli.findings import finding_row, print_findings, sort_key, summary
+from lateen.cli.kinds import Reference, resolve
+from lateen.cli.mesh_state import connect
+from lateen.cli.options import Files, Mesh, Namespace, Output, Recursive, Timeout, Wait
+from lateen.cli.output import BAD, NOTE, OK, WARN, emit, out, say
+from lateen.cli.validate import all_findings, objects_without_errors
+from lateen.source.client import ApiError, Client
+from lateen.source.files import read_inputs
+
+_MARKS = {"created": OK, "configured": OK, "unchanged": NOTE, "refused": BAD}
+
+
+def apply(
+    files: Files,
+    mesh: Mesh = "default",
+    namespace: Namespace = "default",
+    recursive: Recursive = False,
+    wait: Wait = True,
+    timeout: Timeout = 30.0,
+    output: Output = "text",
+) -> None:
+    """Write objects into a running mesh. Objects with errors are left out; the others go on.
+
+    Waits until every affected proxy has acknowledged, and names those that have not in time.
+    """
+    client = connect(mesh)
+    inputs = read_inputs(files, recursive=recursive, default_namespace=namespace)
+    findings = sorted(all_findings(inputs), key=sort_key)
+    good = objects_without_errors(inputs, findings)
+    lines = list(send(client, good, wait=wait, timeout=timeout)) if good else []
+    waited = next((line["wait"] for line in lines if "wait" in line), None)
+    results = [line for line in lines if "result" in line]
+    errors, _warnings, _remarks = summary(findings)
+    refused = [r for r in results if r["result"] == "refused"]
+    if output == "text":
+        print_findings(findings, inputs.texts.get)
+        for result in results:
+            print_result(result)
+        print_wait(waited, timeout)
+    else:
+        rows = [finding_row(f) for f in findings]
+        emit({"objects": results, "findings": rows, "wait": waited}, output)
+    if errors or refused or not inputs.resources or (waited and not waited["acknowledged"]):
+        raise typer.Exit(FINDING)
+
+
+def send(
+    client: Client, resources: list[Resource], *, wait: bool, timeout: float = 30.0
+) -> list[dict[str, Any]]:
+    """Apply resources through the API: a line per object and, with ``wait``, one for the wait."""
+    documents = [
+        {
+            "raw": to_raw(resource),
+            "path": resource.provenance.path,
+            "line": resource.provenance.line,
+            "document": resource.provenance.document,
+        }
+        for resource in resources
+    ]
+    body = {"documents": documents, "manager": "lateen", "wait": wait, "timeout": timeout}
+    return list(client.lines("POST", "/lateen/v1/apply", body, timeout=timeout + 30))
+
+
+def print_result(result: dict[str, Any]) -> None:
+    """One object's line: what became of it."""
+    obj = result["object"]
+    name = f"{obj['namespace']}/{obj['name']}" if obj["namespace"] else obj["name"]
+    out.print(f"{_MARKS[result['result']]} {obj['kind']} {escape(name)} {result['result']}")
+    for finding in result["findings"] if result["result"] == "refused" else []:
+        out.print(f"    {escape(finding['message'])}")
+        if finding["hint"]:
+            out.print(f"  [dim]→[/] {escape(finding['hint'])}")
+
+
+def print_wait(waited: dict[str, Any] | None, timeout: float) -> None:
+    """Whether the change is live."""
+    if waited is None:
+        return
+    if waited["acknowledged"]:
+        count = waited.get("proxies", 0)
+        took = waited.get("milliseconds")
+        suffix = f" after {took:.0f} ms" if took is not None else ""
+        if count:
+            say(OK, f"live: acknowledged by {count} {'proxy' if count == 1 else 'proxies'}{suffix}")
+        else:
+            say(NOTE, "no proxy is affected")
+        return
+    say(WARN, f"not live everywhere after {timeout:g} s; these proxies have not acknowledged:")
+    for laggard in waited.get("laggards", []):
+        reason = f": {laggard['reason']}" if laggard.get("reason") else ""
+        out.print(f"    {escape(laggard['proxy'])}{escape(reason)}")
+    out.print("  [dim]→[/] `lateen status` shows what each proxy has and what it rejected")
+
+
+def delete(
+    arguments: Annotated[
+        list[str] | None, typer.Argument(help="KIND NAME..., or KIND/NAME...", metavar="OBJECT")
+    ] = None,
+    files: Annotated[
+        list[str] | None, typer.Option("-f", "--filename", help="Delete what these files name.")
+    ] = None,
+    mesh: Mesh = "default",
+    namespace: Namespace = "default",
+    recursive: Recursive = False,
+    ignore_not_found: Annotated[
+        bool, typer.Option("--ignore-not-found", help="Missing objects are not an error.")
+    ] = False,
+) -> None:
+    """Delete objects from a running mesh, by file or by kind and name."""
+    client = connect(mesh)
+    targets: list[tuple[str, str]] = []
+    if files:
+        inputs = read_inputs(files, recursive=recursive, default_namespace=namespace)
+        targets += [
+            (resolve(f"{r.key.kind}.{r.key.group}").path(r.key.namespace, r.key.name), str(r.key))
+            for r in inputs.resources
+        ]
+    targets += [
+        (reference.kind.path(namespace, reference.name), f"{reference.kind.kind} {reference.name}")
+        for reference in named(arguments or [])
+    ]
+    if not targets:
+        raise CommandError("nothing to delete", "give -f FILE, or KIND NAME", USAGE)
+    missing = 0
+    for path, label in targets:
+        try:
+            client.request("DELETE", path)
+            say(OK, f"{label} deleted")
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            missing += not ignore_not_found
+            say(NOTE if ignore_not_found else BAD, f"{label} does not exist")
+    if missing:
+        raise typer.Exit(FINDING)
+
+
+def named(arguments: list[str]) -> list[Reference]:
+    """``KIND NAME...`` or ``KIND/NAME...`` as references."""
+    if not arguments:
+        return []
+    if "/" in arguments[0]:
+        return [Reference.parse(argument) for argument in arguments]
+    kind = resolve(arguments[0])
+    if len(arguments) == 1:
+        raise CommandError(f"which {kind.kind}?", f"give a name: {arguments[0]} NAME", USAGE)
+    return [Reference(kind, name) for name in arguments[1:]]

@@ -1,0 +1,203 @@
+"""From a node that starts to a mesh that serves: apply the manifests, wait, say what happens."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from lateen.api.findings import Severity
+from lateen.cli.apply import print_result, send
+from lateen.cli.columns import pod_phase
+from lateen.cli.errors import FINDING, CommandError
+from lateen.cli.findings import print_findings, sort_key, summary
+from lateen.cli.mesh_state import MeshState
+from lateen.cli.output import BAD, OK, WARN, say
+from lateen.cli.validate import all_findings, objects_without_errors
+from lateen.runtime.agent_client import AgentUnavailable, ask
+from lateen.runtime.local import RunningNode
+from lateen.source.client import ApiUnavailable, Client
+from lateen.source.files import read_inputs
+
+POLL_SECONDS = 0.05
+HOPELESS = frozenset({"InvalidImageName", "Volume", "InvalidAnnotation"})
+"""Reasons for which waiting longer changes nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """When `up` began, how long it may take, and whether the user wants it to end."""
+
+    began: float
+    timeout: float
+    stopping: threading.Event
+
+    @property
+    def seconds(self) -> float:
+        """Since the user pressed Enter (nearly)."""
+        return time.monotonic() - self.began
+
+
+def bring_up(
+    state: MeshState,
+    node: RunningNode,
+    files: list[str],
+    namespace: str,
+    recursive: bool,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Validate and apply the files, wait until every pod is ready; returns URLs and what failed.
+
+    Raises `CommandError` when a file has an error (nothing is applied then), a host port is taken,
+    or the node ends.
+    """
+    inputs = read_inputs(files, recursive=recursive, default_namespace=namespace) if files else None
+    if inputs is not None:
+        findings = sorted(all_findings(inputs), key=sort_key)
+        errors, warnings, _ = summary(findings)
+        shown = [f for f in findings if f.severity is not Severity.INFO]
+        print_findings(shown, inputs.texts.get)
+        if errors:
+            raise CommandError(
+                f"{errors} errors in the manifests; nothing was started",
+                "mend them and run the command again; `lateen validate -f` shows all of them",
+                FINDING,
+            )
+        good = objects_without_errors(inputs, findings)
+    else:
+        good = []
+    node.handle.wait_ready(progress.timeout)
+    client = Client(state.api_socket)
+    say(OK, f"control plane ready  {progress.seconds:.1f} s")
+    if good:
+        results = [line for line in send(client, good, wait=False) if "result" in line]
+        refused = [result for result in results if result["result"] == "refused"]
+        for result in refused:
+            print_result(result)
+        if refused:
+            raise CommandError(
+                f"{len(refused)} objects were refused; the mesh is stopped again",
+                "the lines above say why",
+                FINDING,
+            )
+        say(OK, f"{len(results)} objects applied  {progress.seconds:.1f} s")
+    failed = _wait_for_pods(state, client, progress)
+    published = _published(state)
+    if published["problems"]:
+        for problem in published["problems"]:
+            say(BAD, problem)
+        raise CommandError("a port cannot be published; the mesh is stopped again")
+    return {
+        "urls": urls(published["published"]),
+        "failed": failed,
+        "warnings": bool(warnings if inputs else 0),
+    }
+
+
+def urls(published: list[dict[str, Any]]) -> list[str]:
+    """Addresses to open, http first."""
+    found = []
+    for entry in published:
+        scheme = {80: "http", 443: "https"}.get(entry["port"])
+        if scheme:
+            found.append(f"{scheme}://{entry['host']}:{entry['hostPort']}")
+    return sorted(found, key=lambda url: not url.startswith("http://"))
+
+
+def wanted_pods(client: Client) -> dict[str, int]:
+    """Workload (``deployments/NS/NAME``) to the number of pods it shall have ready."""
+    wanted = {}
+    for version, plural in (("apps/v1", "deployments"), ("apps/v1", "statefulsets")):
+        for raw in client.get(f"/apis/{version}/{plural}")["items"]:
+            place = f"{plural}/{raw['metadata']['namespace']}/{raw['metadata']['name']}"
+            wanted[place] = int((raw.get("spec") or {}).get("replicas", 1))
+    return wanted
+
+
+def _wait_for_pods(state: MeshState, client: Client, progress: Progress) -> list[str]:
+    """Wait for all pods; prints each as it gets ready. Returns those that did not."""
+    seen: set[str] = set()
+    complained: dict[str, str] = {}
+    while True:
+        if progress.stopping.is_set():
+            raise KeyboardInterrupt
+        try:
+            pods = client.get("/api/v1/pods")["items"]
+            wanted = wanted_pods(client)
+        except ApiUnavailable:
+            time.sleep(POLL_SECONDS)
+            continue
+        missing = []
+        for pod in pods:
+            name = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
+            if _is_ready(pod):
+                if name not in seen:
+                    seen.add(name)
+                    say(OK, f"{name} ready  {progress.seconds:.1f} s")
+            else:
+                missing.append(name)
+                _complain_once(pod, name, complained)
+        satisfied = sum(wanted.values()) <= sum(
+            1 for pod in pods if pod["metadata"].get("ownerReferences")
+        )
+        if not missing and satisfied and _gateways_exist(client, pods):
+            say(OK, f"all {len(pods)} pods ready after {progress.seconds:.1f} s")
+            return []
+        hopeless = [name for name in missing if complained.get(name) in HOPELESS]
+        rest = [name for name in missing if name not in hopeless]
+        if progress.seconds > progress.timeout or (hopeless and not rest and satisfied):
+            for name in missing:
+                say(
+                    WARN,
+                    f"{name} is not ready",
+                    f"lateen logs {name.partition('/')[2]} -n {name.partition('/')[0]}",
+                )
+            return missing
+        if _published(state)["problems"]:
+            return missing
+        time.sleep(POLL_SECONDS)
+
+
+def _gateways_exist(client: Client, pods: list[dict[str, Any]]) -> bool:
+    """Whether a Gateway for the standard ingress gateway has its pod (made by the node)."""
+    gateways = client.get("/apis/networking.istio.io/v1/gateways")["items"]
+    selectors = [(g.get("spec") or {}).get("selector") or {} for g in gateways]
+    if not any(selector == {"istio": "ingressgateway"} for selector in selectors):
+        return True
+    return any(
+        (pod["metadata"].get("labels") or {}).get("istio") == "ingressgateway" for pod in pods
+    )
+
+
+def _is_ready(pod: dict[str, Any]) -> bool:
+    status = pod.get("status") or {}
+    if status.get("phase") == "Succeeded":
+        return True
+    conditions = status.get("conditions") or []
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+
+def _complain_once(pod: dict[str, Any], name: str, complained: dict[str, str]) -> None:
+    status = pod.get("status") or {}
+    reason, message = status.get("reason") or "", status.get("message") or ""
+    for container in status.get("containerStatuses") or []:
+        state = container.get("state") or {}
+        waiting = state.get("waiting") or {}
+        ended = state.get("terminated") or {}
+        if waiting.get("reason") in ("CrashLoopBackOff", "RunContainerError"):
+            reason = waiting["reason"]
+            message = f"container {container['name']}: {waiting.get('message', '')}"
+        elif ended.get("exitCode"):
+            reason = "Error"
+            message = f"container {container['name']} exited with {ended['exitCode']}"
+    if reason and message and complained.get(name) != reason:
+        complained[name] = reason
+        say(WARN, f"{name} {pod_phase(pod)}: {message}")
+
+
+def _published(state: MeshState) -> dict[str, Any]:
+    try:
+        return ask(state.agent_socket, {"op": "published"})
+    except AgentUnavailable:
+        return {"published": [], "problems": []}

@@ -1,0 +1,85 @@
+"""Findings on the terminal: position, words, excerpt, hint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from rich.markup import escape
+
+from lateen.api.findings import Finding, Severity
+from lateen.api.locate import excerpt
+from lateen.cli.output import BAD, NOTE, WARN, out
+
+MARKS = {Severity.ERROR: BAD, Severity.WARNING: WARN, Severity.INFO: NOTE}
+
+
+def print_findings(findings: Iterable[Finding], text_of: Callable[[str], str | None]) -> None:
+    """Each finding with the line it is about and its hint."""
+    for finding in findings:
+        print_finding(finding, text_of(finding.provenance.path) if finding.line else None)
+
+
+def print_finding(finding: Finding, text: str | None = None) -> None:
+    """One finding; ``text`` is the content of its file, for the excerpt."""
+    where = place(finding)
+    subject = f" {finding.key}:" if finding.key else ""
+    out.print(
+        f"{MARKS[finding.severity]} {escape(where)}{escape(subject)} {escape(finding.message)}"
+        f" [dim]\\[{finding.rule}][/]"
+    )
+    if text is not None and finding.line:
+        for line in excerpt(text, finding.line, finding.column).splitlines():
+            out.print(f"    [dim]{escape(line)}[/]")
+    if finding.hint:
+        out.print(f"  [dim]→[/] {escape(finding.hint)}")
+
+
+def place(finding: Finding) -> str:
+    """``file:line:column`` as far as it is known, followed by a blank-separating colon."""
+    path = finding.provenance.path
+    if not path:
+        return ""
+    line = finding.line or finding.provenance.line
+    if not line:
+        return f"{path}:"
+    return f"{path}:{line}:{finding.column}:" if finding.column else f"{path}:{line}:"
+
+
+def finding_row(finding: Finding) -> dict[str, Any]:
+    """A finding as documented for ``-o json``."""
+    key = finding.key
+    return {
+        "rule": finding.rule,
+        "severity": str(finding.severity),
+        "file": finding.provenance.path,
+        "line": finding.line or finding.provenance.line,
+        "column": finding.column,
+        "object": {
+            "kind": key.kind if key else "",
+            "namespace": key.namespace if key else "",
+            "name": key.name if key else "",
+        },
+        "message": finding.message,
+        "hint": finding.hint,
+    }
+
+
+def sort_key(finding: Finding) -> tuple[str, int, int, str]:
+    """Findings in the order of the files."""
+    return (
+        finding.provenance.path,
+        finding.line or finding.provenance.line,
+        finding.column,
+        finding.rule,
+    )
+
+
+def summary(findings: Iterable[Finding]) -> tuple[int, int, int]:
+    """How many errors, warnings and remarks."""
+    found = [finding.severity for finding in findings]
+    return (
+        found.count(Severity.ERROR),
+        found.count(Severity.WARNING),
+        found.count(Severity.INFO),
+    )

@@ -1,0 +1,196 @@
+"""`lateen up` and `lateen down`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lateen.cli.errors import ENVIRONMENT, FINDING, USAGE, CommandError
+from lateen.cli.mesh_state import DEFAULT_MESH, MeshState, mesh_state, meshes, not_running
+from lateen.cli.options import Mesh, Namespace, Recursive
+from lateen.cli.output import NOTE, OK, WARN, complain, say
+from lateen.runtime.local import MeshRunning, NodeOptions, RunningNode, start, stop
+from lateen.runtime.node.errors import NodeError
+
+START_TIMEOUT = 30.0
+
+
+def up(
+    files: Annotated[
+        list[str] | None,
+        typer.Option("-f", "--filename", help="File, folder, glob or -; repeatable."),
+    ] = None,
+    mesh: Mesh = DEFAULT_MESH,
+    namespace: Namespace = "default",
+    recursive: Recursive = False,
+    detach: Annotated[
+        bool, typer.Option("-d", "--detach", help="Return when everything is ready.")
+    ] = False,
+    watch: Annotated[
+        list[str] | None,
+        typer.Option("--watch", help="Mirror this folder into the mesh, changes included."),
+    ] = None,
+    image: Annotated[
+        list[str] | None,
+        typer.Option("--image", help="NAME=COMMAND: what runs for an image; repeatable."),
+    ] = None,
+    image_file: Annotated[str, typer.Option(help="File with a NAME=COMMAND per line.")] = "",
+    publish: Annotated[
+        list[str] | None,
+        typer.Option("--publish", help="SERVICEPORT:HOSTPORT of gateways; repeatable."),
+    ] = None,
+    address: Annotated[
+        str, typer.Option(help="Address of this machine that published ports listen on.")
+    ] = "127.0.0.1",
+    injection: Annotated[
+        bool,
+        typer.Option(
+            "--injection/--no-injection",
+            help="Label namespaces that no file declares with istio-injection=enabled.",
+        ),
+    ] = True,
+    mesh_config: Annotated[str, typer.Option(help="File with a MeshConfig.")] = "",
+    concurrency: Annotated[int, typer.Option(help="Worker threads of each Envoy.")] = 1,
+    timeout: Annotated[float, typer.Option(help="Seconds until everything must be ready.")] = 120.0,
+) -> None:
+    """Start a mesh on this machine and run the pods of the manifests in it.
+
+    Stays in the foreground with a live view until Ctrl-C, which ends and removes everything;
+    --detach returns when everything is ready.
+    """
+    began = time.monotonic()
+    state = mesh_state(mesh)
+    if not files and not watch:
+        raise CommandError("nothing to run", "give manifests with -f, or a folder --watch", USAGE)
+    options = NodeOptions(
+        images=_checked_images(image or [], image_file),
+        image_file=str(Path(image_file).resolve()) if image_file else "",
+        publish=_ports(publish or []),
+        address=address,
+        watch=[str(Path(folder).resolve()) for folder in watch or []],
+        inject=injection,
+        mesh_config=str(Path(mesh_config).resolve()) if mesh_config else "",
+        concurrency=concurrency,
+        die_with_parent=not detach,
+    )
+    stopping = _on_signals()
+    node = _start(state, options)
+    try:
+        # Parsing the manifests takes as long as the node takes to start: both at once.
+        from lateen.cli.bring_up import Progress, bring_up
+
+        progress = Progress(began, timeout, stopping)
+        info = bring_up(state, node, files or [], namespace, recursive, progress)
+        if detach:
+            node.detach()
+            _next_steps(state, info)
+            return
+        from lateen.cli.live import show_until
+
+        show_until(state, info, stopping, node)
+    except BaseException as error:
+        node.stop()
+        if isinstance(error, NodeError):
+            raise CommandError(str(error), error.hint) from error
+        raise
+    say(NOTE, "stopping: applications, proxies, control plane")
+    node.stop()
+    say(OK, f"mesh {state.name} is gone; nothing is left of it on this machine")
+
+
+def down(
+    mesh: Mesh = DEFAULT_MESH,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep the objects for the next `up`.")
+    ] = False,
+    everything: Annotated[bool, typer.Option("--all", help="All meshes of this user.")] = False,
+) -> None:
+    """Stop a mesh, and remove all that is left of it, also after a crash."""
+    names = [state.name for state in meshes()] if everything else [mesh]
+    if everything and not names:
+        say(NOTE, "no mesh is on this machine")
+    for name in names:
+        state = mesh_state(name)
+        if not stop(state.folder, keep=keep):
+            raise CommandError(f"no mesh named {name} is on this machine", not_running(state).hint)
+        say(OK, f"mesh {name} is gone")
+
+
+def _start(state: MeshState, options: NodeOptions) -> RunningNode:
+    try:
+        return start(state.name, state.folder, options)
+    except MeshRunning as error:
+        raise CommandError(
+            str(error),
+            f"`lateen apply -f FILE --mesh {state.name}` changes it, "
+            f"`lateen down --mesh {state.name}` ends it, --mesh NAME starts another",
+        ) from error
+    except NodeError as error:
+        raise CommandError(str(error), error.hint, ENVIRONMENT) from error
+    except OSError as error:
+        raise CommandError(
+            f"cannot use {state.folder}: {error.strerror}",
+            "make that folder writable, or set XDG_STATE_HOME to another place",
+        ) from error
+
+
+def _on_signals() -> threading.Event:
+    """An event that Ctrl-C, SIGTERM and a closed terminal set; the second Ctrl-C is an exception."""
+    stopping = threading.Event()
+
+    def handler(number: int, _frame: object) -> None:
+        if stopping.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stopping.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, handler)
+    return stopping
+
+
+def _checked_images(images: list[str], image_file: str) -> list[str]:
+    from lateen.runtime.images import ImageCatalog
+
+    try:
+        ImageCatalog.parse(images, image_file)
+    except ValueError as error:
+        raise CommandError(str(error), "write --image 'NAME=COMMAND ARG...'", USAGE) from error
+    except OSError as error:
+        raise CommandError(f"cannot read {image_file}: {error.strerror}", "", USAGE) from error
+    return images
+
+
+def _ports(options: list[str]) -> dict[int, int]:
+    ports: dict[int, int] = {}
+    for option in options:
+        service, colon, host = option.partition(":")
+        numbers = [int(n) for n in (service, host) if n.isdigit()]
+        if not colon or len(numbers) != 2 or not all(0 < n < 65_536 for n in numbers):
+            raise CommandError(
+                f"{option!r} is not SERVICEPORT:HOSTPORT", "--publish 80:9090", USAGE
+            )
+        if numbers[1] < 1024 and os.geteuid() != 0:
+            raise CommandError(
+                f"host port {numbers[1]} needs root", "choose a port from 1024 up", USAGE
+            )
+        ports[numbers[0]] = numbers[1]
+    return ports
+
+
+def _next_steps(state: MeshState, info: dict[str, Any]) -> None:
+    flag = "" if state.name == DEFAULT_MESH else f" --mesh {state.name}"
+    for url in info["urls"]:
+        say(OK, f"open {url}")
+    say(NOTE, f"next: lateen ps{flag} · lateen status{flag} · lateen apply -f FILE{flag}")
+    say(NOTE, f"end it with: lateen down{flag}")
+    if info["failed"]:
+        complain("not everything is ready", "`lateen ps` says what is missing", mark=WARN)
+        sys.stdout.flush()
+        raise typer.Exit(FINDING)

@@ -1,0 +1,26 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+Files = Annotated[
+    list[str],
+    typer.Option("-f", "--filename", help="File, folder, glob or - (standard input); repeatable."),
+]
+Mesh = Annotated[str, typer.Option("--mesh", envvar="LATEEN_MESH", help="Which mesh.")]
+Output = Annotated[str, typer.Option("-o", "--output", help="text, json or yaml.")]
+Namespace = Annotated[
+    str, typer.Option("-n", "--namespace", help="Namespace of objects that name none.")
+]
+AllNamespaces = Annotated[bool, typer.Option("-A", "--all-namespaces", help="In all namespaces.")]
+Recursive = Annotated[
+    bool, typer.Option("-R", "--recursive", help="Read the folders below a folder too.")
+]
+Wait = Annotated[
+    bool,
+    typer.Option("--wait/--no-wait", help="Return when every affected proxy has acknowledged."),
+]
+Timeout = Annotated[float, typer.Option("--timeout", help="Seconds to wait.")]

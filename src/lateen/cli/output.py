@@ -1,0 +1,68 @@
+"""How commands speak: the mark first, one fact per line, the fix on the next line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+OK = "[green]✓[/]"
+BAD = "[red]✗[/]"
+WARN = "[yellow]‼[/]"
+NOTE = "[dim]·[/]"
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say(mark: str, text: str, hint: str = "") -> None:
+    """One fact on standard output, and below it what to do."""
+    out.print(f"{mark} {escape(text)}")
+    if hint:
+        out.print(f"  [dim]→[/] {escape(hint)}")
+
+
+def complain(text: str, hint: str = "", mark: str = BAD) -> None:
+    """One problem on standard error, and below it what to do."""
+    err.print(f"{mark} {escape(text)}")
+    if hint:
+        err.print(f"  [dim]→[/] {escape(hint)}")
+
+
+def emit(data: Any, form: str) -> None:  # noqa: ANN401 - whatever JSON can say
+    """Data as ``json`` or ``yaml`` on standard output, without colours."""
+    if form == "json":
+        text = json.dumps(data, indent=2, ensure_ascii=False)
+    else:
+        text = yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=100).rstrip()
+    sys.stdout.write(text + "\n")
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Rows under upper-case headings, as kubectl prints them; cells may hold markup."""
+    grid = Table(box=None, pad_edge=False, show_edge=False, padding=(0, 3, 0, 0), header_style="")
+    for column in columns:
+        grid.add_column(column, no_wrap=True, overflow="ignore")
+    for row in rows:
+        grid.add_row(*row)
+    # A pipe has no width: cells must not be cut there.
+    width = None if out.is_terminal else 10_000
+    out.print(grid, width=width, soft_wrap=False, crop=False)
+
+
+def age(seconds: float) -> str:
+    """``95`` → ``95s``, ``4000`` → ``66m``: how kubectl shows ages."""
+    whole = max(0, int(seconds))
+    if whole < 120:
+        return f"{whole}s"
+    if whole < 7200:
+        return f"{whole // 60}m"
+    if whole < 172_800:
+        return f"{whole // 3600}h"
+    return f"{whole // 86_400}d"

@@ -1,0 +1,54 @@
+"""`lateen validate`: is it well-formed, offline."""
+
+from __future__ import annotations
+
+import time
+
+import typer
+
+from lateen.api.findings import Finding
+from lateen.api.locate import with_positions
+from lateen.api.resource import Resource
+from lateen.api.validate import validate as validate_object
+from lateen.api.validate import validate_all
+from lateen.cli.errors import FINDING
+from lateen.cli.findings import finding_row, print_findings, sort_key, summary
+from lateen.cli.options import Files, Namespace, Output
+from lateen.cli.output import BAD, OK, WARN, emit, say
+from lateen.source.files import Inputs, read_inputs
+
+
+def validate(files: Files, output: Output = "text", namespace: Namespace = "default") -> None:
+    """Check files and folders without a mesh: every finding with file, line, excerpt and hint.
+
+    Folders are read with all that is below them. Exit status 1 when there is an error.
+    """
+    started = time.perf_counter()
+    inputs = read_inputs(files, recursive=True, default_namespace=namespace)
+    findings = sorted(all_findings(inputs), key=sort_key)
+    errors, warnings, _remarks = summary(findings)
+    if output == "text":
+        print_findings(findings, inputs.texts.get)
+        counted = f"{len(inputs.resources)} objects in {len(inputs.texts)} files"
+        seconds = time.perf_counter() - started
+        mark = BAD if errors else WARN if warnings else OK
+        say(mark, f"{counted}: {errors} errors, {warnings} warnings ({seconds:.1f} s)")
+    else:
+        emit({"findings": [finding_row(finding) for finding in findings]}, output)
+    if errors:
+        raise typer.Exit(FINDING)
+
+
+def all_findings(inputs: Inputs) -> list[Finding]:
+    """What parsing and validation say of the inputs, with positions."""
+    later: list[Finding] = []
+    for resource in inputs.resources:
+        later += validate_object(resource)
+    later += validate_all(inputs.resources)
+    return inputs.findings + with_positions(later, inputs.texts.get)
+
+
+def objects_without_errors(inputs: Inputs, findings: list[Finding]) -> list[Resource]:
+    """The resources that no error is about."""
+    bad = {(f.key, f.provenance.path) for f in findings if f.severity == "error"}
+    return [r for r in inputs.resources if (r.key, r.provenance.path) not in bad]

@@ -1,0 +1,90 @@
+"""Images as commands: what runs on this machine when a manifest names an image."""
+
+from __future__ import annotations
+
+import fnmatch
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lateen.workloads.images import builtin_command
+
+
+class ImageUnknown(Exception):
+    """No command is known for an image; the message says which and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageCommand:
+    """What a container runs, and the image's own environment."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageCatalog:
+    """Commands the user gave for images (patterns), before the built-in ones."""
+
+    given: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def parse(cls, options: list[str], mapping_file: str = "") -> ImageCatalog:
+        """``NAME=COMMAND`` options and a file of such lines (``#`` starts a comment).
+
+        Raises `ValueError` for a line that is neither, `OSError` for a file that cannot be read.
+        """
+        lines = list(options)
+        if mapping_file:
+            text = Path(mapping_file).read_text(encoding="utf-8")
+            lines += [line.strip() for line in text.splitlines()]
+        given = []
+        for line in lines:
+            if not line or line.startswith("#"):
+                continue
+            name, equals, command = line.partition("=")
+            if not equals or not name.strip() or not command.strip():
+                raise ValueError(f"{line!r} is not NAME=COMMAND")
+            given.append((name.strip(), command.strip()))
+        return cls(tuple(given))
+
+    def command(self, image: str, container: Mapping[str, object]) -> ImageCommand:
+        """What a container with this image runs. Raises `ImageUnknown`.
+
+        ``command`` and ``args`` of the manifest replace the image's entrypoint and arguments by
+        Kubernetes' rules; a manifest that gives its own ``command`` needs no known image.
+        """
+        command, args = _texts(container.get("command")), _texts(container.get("args"))
+        for pattern, text in self.given:
+            if _image_matches(pattern, image):
+                return ImageCommand((*(command or shlex.split(text)), *args))
+        builtin = builtin_command(image)
+        if builtin is not None:
+            return ImageCommand(builtin.argv(command or None, args or None), builtin.env)
+        if command:
+            return ImageCommand((*command, *args))
+        raise ImageUnknown(
+            f"no command is known for image {image!r}; give one with "
+            f"--image {repository(image)}=COMMAND, a file with --image-file, "
+            "or a command in the manifest"
+        )
+
+
+def repository(image: str) -> str:
+    """An image's name without registry, tag and digest: ``a.b/c/d:1@sha`` → ``c/d``."""
+    name = image.partition("@")[0]
+    head, slash, tail = name.rpartition("/")
+    name = f"{head}{slash}{tail.partition(':')[0]}"
+    first, slash, rest = name.partition("/")
+    has_registry = slash and ("." in first or ":" in first or first == "localhost")
+    return rest if has_registry else name
+
+
+def _image_matches(pattern: str, image: str) -> bool:
+    names = {image, repository(image), repository(image).rpartition("/")[2]}
+    return any(fnmatch.fnmatchcase(name, pattern) for name in names)
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    return tuple(str(item) for item in value) if isinstance(value, list) else ()

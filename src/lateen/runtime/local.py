@@ -1,0 +1,180 @@
+"""Starting and ending a mesh's node from a command: state directory, locks, left-overs."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from lateen.runtime.node.launch import NodeHandle, launch_node
+from lateen.runtime.node.spec import NodeConfig
+
+PROGRAM = "lateen.runtime.supervisor:main"
+KEPT = frozenset({"lock", "ca", "store.db", "store.db-wal", "store.db-shm"})
+"""What a new start takes over from one that crashed, or that ended with ``down --keep``."""
+
+
+class MeshRunning(Exception):
+    """A mesh of that name runs already; ``pid`` is its node's."""
+
+    def __init__(self, name: str, pid: int) -> None:
+        super().__init__(f"mesh {name} is running already (process {pid})")
+        self.pid = pid
+
+
+@dataclass(frozen=True, slots=True)
+class NodeOptions:
+    """What `lateen up` was asked for, as far as the node is concerned."""
+
+    images: Sequence[str] = ()
+    image_file: str = ""
+    publish: Mapping[int, int] = field(default_factory=dict)
+    """Service port to host port."""
+    address: str = "127.0.0.1"
+    """Address of the host on which ports are published."""
+    watch: Sequence[str] = ()
+    inject: bool = True
+    mesh_config: str = ""
+    concurrency: int = 1
+    """Worker threads of each Envoy."""
+    die_with_parent: bool = False
+
+
+@dataclass(slots=True)
+class RunningNode:
+    """A node this process started; holds the mesh's lock."""
+
+    name: str
+    folder: Path
+    handle: NodeHandle
+    lock: IO[str]
+
+    def stop(self, *, keep: bool = False) -> None:
+        """End the node and remove its state directory, or with ``keep`` all but the objects."""
+        self.handle.stop()
+        clean(self.folder, keep=keep)
+        self.lock.close()
+
+    def detach(self) -> None:
+        """Let the node live on."""
+        self.handle.detach()
+        self.lock.close()
+
+
+def start(name: str, folder: Path, options: NodeOptions) -> RunningNode:
+    """Start a node for mesh ``name`` with its state in ``folder``.
+
+    Raises `MeshRunning`, and the errors of `lateen.runtime.node.launch_node`.
+    """
+    lock = _lock(name, folder)
+    logs = folder / "logs"
+    logs.mkdir(exist_ok=True, mode=0o700)
+    arguments: dict[str, Any] = {
+        "state_dir": str(folder),
+        "images": list(options.images),
+        "image_file": options.image_file,
+        "publish": {str(k): v for k, v in options.publish.items()},
+        "address": options.address,
+        "watch": list(options.watch),
+        "inject": options.inject,
+        "mesh_config": options.mesh_config,
+        "concurrency": options.concurrency,
+    }
+    config = NodeConfig(state_dir=str(folder), die_with_parent=options.die_with_parent)
+    try:
+        handle = launch_node(PROGRAM, arguments, config, log_path=str(logs / "agent.log"))
+    except BaseException:
+        clean(folder)
+        lock.close()
+        raise
+    write_node_file(folder, {"pid": handle.pid, "started": time.time(), "options": arguments})
+    return RunningNode(name, folder, handle, lock)
+
+
+def stop(folder: Path, *, keep: bool = False, timeout: float = 30.0) -> bool:
+    """End the mesh whoever started it, also after a crash; True when there was anything."""
+    pid = running_pid(folder)
+    if pid:
+        os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + timeout
+        while running_pid(folder) == pid:
+            if time.monotonic() > deadline:
+                # The kernel removes everything in the node's namespaces with it.
+                os.kill(pid, signal.SIGKILL)
+                deadline += 5.0
+            time.sleep(0.02)
+    existed = folder.exists()
+    clean(folder, keep=keep)
+    return bool(pid) or existed
+
+
+def clean(folder: Path, *, keep: bool = False) -> None:
+    """Remove a mesh's state directory, or with ``keep`` all but its objects and its root key."""
+    if not keep:
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    for left in folder.iterdir() if folder.is_dir() else ():
+        if left.name not in KEPT:
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink()
+
+
+def running_pid(folder: Path) -> int:
+    """Process id of the node, 0 when it does not run.
+
+    The process start time is compared too: a process id may belong to another program by now.
+    """
+    try:
+        data = json.loads((folder / "node.json").read_text())
+        pid = int(data["pid"])
+    except (OSError, ValueError, KeyError):
+        return 0
+    return pid if _start_ticks(pid) == data.get("start_ticks") and _start_ticks(pid) else 0
+
+
+def write_node_file(folder: Path, data: dict[str, Any]) -> None:
+    """Write ``node.json`` (private, atomic)."""
+    data = {**data, "start_ticks": _start_ticks(int(data["pid"]))}
+    temporary = folder / ".node.json.new"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as stream:
+        json.dump(data, stream, indent=2)
+    temporary.rename(folder / "node.json")
+
+
+def _start_ticks(pid: int) -> int:
+    """Start time of a process in clock ticks (proc(5), field 22); 0 when it is gone or a zombie."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return 0
+    fields = text.rpartition(")")[2].split()
+    return 0 if fields[0] in ("Z", "X") else int(fields[19])
+
+
+def _lock(name: str, folder: Path) -> IO[str]:
+    """The lock that only one starter of a mesh can hold; raises `MeshRunning`."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder.chmod(0o700)
+    lock = (folder / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise MeshRunning(name, running_pid(folder)) from None
+    pid = running_pid(folder)
+    if pid:
+        lock.close()
+        raise MeshRunning(name, pid)
+    for left in folder.iterdir():
+        # Left by a crash: the kernel ended the processes, the files stayed. What users wrote into
+        # the mesh was acknowledged, so it is kept.
+        if left.name not in KEPT:
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+    return lock

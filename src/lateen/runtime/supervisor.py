@@ -1,0 +1,224 @@
+"""The node's main program: control plane, pods, DNS, services, ports; all that one machine runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from lateen.agent.dns import ClusterDns
+from lateen.runtime.agent_server import AgentServer
+from lateen.runtime.cache import ObjectCache
+from lateen.runtime.controllers import WorkloadControllers
+from lateen.runtime.images import ImageCatalog
+from lateen.runtime.ingress import Publisher, ensure_ingress_gateway
+from lateen.runtime.kubelet import Kubelet
+from lateen.runtime.node.errors import NodeError
+from lateen.runtime.node.node import Node
+from lateen.runtime.node.sandbox import Process
+from lateen.runtime.node.spec import ProcessSpec
+from lateen.runtime.pod import PodContext
+from lateen.runtime.raw import Raw
+from lateen.runtime.service_table import build
+from lateen.runtime.upstream_dns import UpstreamResolvers
+from lateen.source.client import ApiUnavailable, AsyncClient
+
+logger = logging.getLogger(__name__)
+
+XDS_PORT = 15012
+METRICS_PORT = 15014
+DNS_ADDRESS = "10.96.0.10"
+CONTROL_PLANE_TIMEOUT = 20.0
+SHUTDOWN_GRACE = 5.0
+DOMAIN = "cluster.local"
+
+
+async def main(node: Node, arguments: Mapping[str, object]) -> None:
+    """Run the node until it is told to end. ``arguments`` are those of `lateen.runtime.local`."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    supervisor = Supervisor(node, arguments)
+    try:
+        await supervisor.run()
+    finally:
+        await supervisor.shut_down()
+
+
+class Supervisor:
+    """Starts the parts in order and ends them in the reverse one."""
+
+    def __init__(self, node: Node, arguments: Mapping[str, object]) -> None:
+        self._node = node
+        self._state_dir = Path(str(arguments["state_dir"]))
+        self._arguments = arguments
+        self._control_plane: Process | None = None
+        self._client = AsyncClient(self._state_dir / "api.sock")
+        self._cache = ObjectCache(self._client)
+        self._kubelet: Kubelet | None = None
+        self._services_changed = asyncio.Event()
+        self._gateways_changed = asyncio.Event()
+        self._ended = asyncio.Event()
+
+    async def run(self) -> None:
+        """Everything up, then on until the end."""
+        node, state_dir = self._node, self._state_dir
+        wanted = {int(k): int(str(v)) for k, v in _mapping(self._arguments.get("publish")).items()}
+        publisher = Publisher(node, wanted, str(self._arguments.get("address") or "127.0.0.1"))
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._keep_control_plane())
+            await self._wait_for_api()
+            context = PodContext(
+                node=node,
+                client=self._client,
+                cache=self._cache,
+                images=ImageCatalog.parse(
+                    _texts(self._arguments.get("images")),
+                    str(self._arguments.get("image_file") or ""),
+                ),
+                state_dir=state_dir,
+                node_name="local",
+                domain=DOMAIN,
+                dns_address=DNS_ADDRESS,
+                proxy_concurrency=int(str(self._arguments.get("concurrency") or 1)),
+            )
+            self._cache.listen(self._on_change)
+            dns = await self._start_dns(tasks)
+            self._cache.listen(lambda verb, kind, raw: _feed(dns, verb, kind, raw))
+            self._kubelet = kubelet = Kubelet(context)
+            controllers = WorkloadControllers(self._client, self._cache)
+            tasks.create_task(self._cache.run())
+            await self._cache.ready.wait()
+            await kubelet.start()
+            tasks.create_task(controllers.run())
+            tasks.create_task(self._sync_services(publisher))
+            tasks.create_task(self._sync_gateways())
+            server = AgentServer(kubelet, publisher, self._ended.set)
+            tasks.create_task(server.serve(state_dir / "agent.sock"))
+            await node.ready({"pid": os.getpid()})
+            gc.collect()
+            gc.freeze()
+            await self._ended.wait()
+            raise asyncio.CancelledError
+
+    async def shut_down(self) -> None:
+        """Applications first, proxies next, the control plane last."""
+        if self._kubelet is not None:
+            await self._kubelet.stop_all(SHUTDOWN_GRACE)
+        if self._control_plane is not None:
+            with contextlib.suppress(OSError, NodeError):
+                await self._control_plane.stop(3.0)
+
+    async def _keep_control_plane(self) -> None:
+        """Start the control plane, and again whenever it ends; traffic goes on meanwhile."""
+        pause = 0.2
+        while True:
+            started = asyncio.get_running_loop().time()
+            self._control_plane = await self._start_control_plane()
+            status = await self._control_plane.wait()
+            self._control_plane = None
+            logger.error("the control plane ended with status %s and is started again", status)
+            lived = asyncio.get_running_loop().time() - started
+            pause = 0.2 if lived > 10 else min(pause * 2, 10.0)
+            await asyncio.sleep(pause)
+
+    async def _start_control_plane(self) -> Process:
+        node_ip = self._node.config.node_ip
+        argv = [
+            sys.executable,
+            "-m",
+            "lateen.serve.main",
+            "--state-dir",
+            str(self._state_dir),
+            "--listen",
+            f"{node_ip}:{XDS_PORT}",
+            "--metrics",
+            f"{node_ip}:{METRICS_PORT}",
+        ]
+        for folder in _texts(self._arguments.get("watch")):
+            argv += ["--watch", folder]
+        if not self._arguments.get("inject", True):
+            argv.append("--no-injection")
+        mesh_config = str(self._arguments.get("mesh_config") or "")
+        if mesh_config:
+            argv += ["--mesh-config", mesh_config]
+        log = self._state_dir / "logs" / "control-plane.log"
+        environment = {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "HOME": os.environ.get("HOME", "/"),
+            "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
+        }
+        spec = ProcessSpec(tuple(argv), environment, log_path=str(log))
+        return await self._node.spawn("control plane", spec)
+
+    async def _wait_for_api(self) -> None:
+        async with asyncio.timeout(CONTROL_PLANE_TIMEOUT):
+            while True:
+                try:
+                    await self._client.request("GET", "/readyz")
+                except (ApiUnavailable, OSError):
+                    await asyncio.sleep(0.02)
+                except ValueError:
+                    return
+                else:
+                    return
+
+    async def _start_dns(self, tasks: asyncio.TaskGroup) -> ClusterDns:
+        upstream = UpstreamResolvers(self._node)
+        dns = ClusterDns(upstream.ask, DOMAIN)
+        udp = await self._node.open_socket(DNS_ADDRESS, 53, udp=True)
+        tcp = await self._node.open_socket(DNS_ADDRESS, 53)
+        tasks.create_task(dns.serve(udp, tcp))
+        return dns
+
+    def _on_change(self, _verb: str, kind: str, _raw: Raw) -> None:
+        if kind in ("Service", "Pod", "EndpointSlice"):
+            self._services_changed.set()
+        if kind in ("Gateway", "Deployment"):
+            self._gateways_changed.set()
+
+    async def _sync_services(self, publisher: Publisher) -> None:
+        while True:
+            await self._services_changed.wait()
+            self._services_changed.clear()
+            services = list(self._cache.all("Service"))
+            table = build(services, self._cache.all("Pod"), self._cache.all("EndpointSlice"))
+            try:
+                await self._node.set_services(table)
+                await publisher.update(services)
+            except (NodeError, OSError) as error:
+                logger.error("services are not up to date in the kernel: %s", error)
+                self._services_changed.set()
+                await asyncio.sleep(1.0)
+            # Many pods change together; the kernel is told of them together.
+            await asyncio.sleep(0.02)
+
+    async def _sync_gateways(self) -> None:
+        while True:
+            await self._gateways_changed.wait()
+            self._gateways_changed.clear()
+            try:
+                if await ensure_ingress_gateway(self._client, self._cache):
+                    logger.info("made istio-system/istio-ingressgateway for the Gateways")
+            except (ApiUnavailable, OSError, TimeoutError):
+                self._gateways_changed.set()
+                await asyncio.sleep(0.5)
+            await asyncio.sleep(0.05)
+
+
+def _feed(dns: ClusterDns, verb: str, kind: str, raw: Raw) -> None:
+    if kind in ("Service", "Pod", "ServiceEntry", "EndpointSlice"):
+        dns.apply(verb, raw)
+
+
+def _texts(value: object) -> list[str]:
+    return [str(item) for item in value] if isinstance(value, list) else []
+
+
+def _mapping(value: object) -> dict[str, object]:
+    return {str(k): v for k, v in value.items()} if isinstance(value, dict) else {}
