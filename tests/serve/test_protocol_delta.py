@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from tests.serve.scripts import Client, Seen, target
 
 from lateen.serve.protocol import MAX_NAMES, ProtocolError
+from tests.serve.scripts import Client, Seen, target
 
 
 def shape(seen: list[Seen]) -> list[tuple[str, tuple[str, ...], tuple[str, ...]]]:

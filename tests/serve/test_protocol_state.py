@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from tests.serve.scripts import Client, target
-
 from lateen.serve.protocol import Dialect
+from tests.serve.scripts import Client, target
 
 
 def state() -> Client:

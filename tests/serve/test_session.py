@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from tests.serve.scripts import Client, Seen, target
-
 from lateen.model.discovery import CLUSTER
 from lateen.serve.session import WARMING_LIMIT, Target
+from tests.serve.scripts import Client, Seen, target
 
 
 def connected(wanted: Target) -> Client:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from dataclasses import dataclass
 
 from lateen.api.resource import ObjectKey
+from lateen.model.proxies import proxy_of
 from lateen.model.proxy import Proxy, ProxyType
 from lateen.model.snapshot import Snapshot
-from lateen.model.workloads import Workload, workload_of_entry, workload_of_pod
+from lateen.model.workloads import workload_of_entry
 from lateen.pki.identity import SpiffeId
 from lateen.serve.transport import Refusal
 from lateen.serve.wire import Node
@@ -61,43 +63,45 @@ def admit(snapshot: Snapshot, node: Node, identity: SpiffeId) -> Proxy:
         raise Refusal(
             "PERMISSION_DENIED", f"{identity} may not act for {claimed.name}.{claimed.namespace}"
         )
-    workload = workload_for(snapshot, claimed.namespace, claimed.name)
-    if workload is None:
+    proxy = proxy_at(snapshot, claimed, node)
+    if proxy is None:
         raise WorkloadUnknown(
             "PERMISSION_DENIED", f"there is no workload {claimed.name}.{claimed.namespace}"
         )
-    if workload.identity.service_account != identity.service_account:
+    if proxy.identity.service_account != identity.service_account:
         raise Refusal(
             "PERMISSION_DENIED",
             f"{claimed.name}.{claimed.namespace} runs as service account "
-            f"{workload.identity.service_account}; the certificate is of {identity}",
+            f"{proxy.identity.service_account}; the certificate is of {identity}",
         )
-    return proxy_of(claimed, node, workload)
+    if proxy.type is not claimed.type:
+        raise Refusal(
+            "PERMISSION_DENIED",
+            f"{claimed.name}.{claimed.namespace} is a {proxy.type}, not a {claimed.type}",
+        )
+    return proxy
 
 
-def proxy_of(claimed: NodeId, node: Node, workload: Workload) -> Proxy:
-    """The facts of a proxy that is proved to stand beside ``workload``."""
+def proxy_at(snapshot: Snapshot, place: NodeId, node: Node) -> Proxy | None:
+    """The proxy beside the Pod, or else the WorkloadEntry, that a node id names."""
+    pod = snapshot.get(ObjectKey("", "Pod", place.namespace, place.name))
+    if pod is not None:
+        return dataclasses.replace(proxy_of(snapshot, pod), id=node.id)
+    entry = snapshot.get(
+        ObjectKey("networking.istio.io", "WorkloadEntry", place.namespace, place.name)
+    )
+    if entry is None:
+        return None
+    workload = workload_of_entry(entry, snapshot.trust_domain)
     return Proxy(
         id=node.id,
-        type=claimed.type,
-        name=claimed.name,
-        namespace=claimed.namespace,
+        type=place.type,
+        name=place.name,
+        namespace=place.namespace,
         identity=workload.identity,
         labels=workload.labels,
         addresses=(workload.address,) if workload.address else (),
         locality=workload.locality,
         network=workload.network,
-        node=workload.node,
         metadata=node.metadata,
     )
-
-
-def workload_for(snapshot: Snapshot, namespace: str, name: str) -> Workload | None:
-    """The Pod, or else the WorkloadEntry, of this name."""
-    pod = snapshot.get(ObjectKey("", "Pod", namespace, name))
-    if pod is not None:
-        node_name = getattr(getattr(pod.object, "spec", None), "node_name", "") or ""
-        node = snapshot.get(ObjectKey("", "Node", "", node_name)) if node_name else None
-        return workload_of_pod(pod, node, snapshot.trust_domain)
-    entry = snapshot.get(ObjectKey("networking.istio.io", "WorkloadEntry", namespace, name))
-    return workload_of_entry(entry, snapshot.trust_domain) if entry is not None else None

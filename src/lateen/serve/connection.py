@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,8 +16,10 @@ from lateen.serve.access import NodeId
 from lateen.serve.metrics import Metrics, short_name
 from lateen.serve.protocol import Answer, Dialect, Outcome, ProtocolError
 from lateen.serve.session import Session, Target
-from lateen.serve.transport import Refusal, Stream, StreamClosed
+from lateen.serve.transport import Refusal, Stream
 from lateen.serve.wire import MalformedRequest, Node, parse_delta, parse_state
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
@@ -76,6 +79,9 @@ class Connection:
     changed_at: float = 0.0
     """When the change that the target carries was received (monotonic); 0 when settled."""
     wake: asyncio.Event = field(default_factory=asyncio.Event)
+    write_timeout: float = 30.0
+    """Seconds without progress of a write after which the proxy counts as slow."""
+    slow: bool = False
     state: ScopeState | None = None
     """The scope it is in."""
 
@@ -137,12 +143,12 @@ class Connection:
                 record.responses += 1
                 record.bytes += len(message.data)
                 self._count(message.type_url, len(message.data), message.resources)
+                alarm = loop.call_later(self.write_timeout, self._mark_slow)
                 try:
                     await self.stream.send(message.data)
-                except StreamClosed:
-                    if loop.time() - now > 1.0:
-                        self.metrics.write_timeout.inc()
-                    raise
+                finally:
+                    alarm.cancel()
+                self.slow = False
             if messages:
                 self.metrics.send_time.observe(loop.time() - now)
                 continue
@@ -155,6 +161,16 @@ class Connection:
                     await self.wake.wait()
             except TimeoutError:
                 pass
+
+    def _mark_slow(self) -> None:
+        """The proxy does not read. It costs one message and delays nobody, so it may stay: the
+        next thing it gets is the newest state."""
+        self.slow = True
+        self.metrics.write_timeout.inc()
+        proxy = self.proxy
+        _log.warning(
+            "%s.%s has not read for %.0f s", proxy.name, proxy.namespace, self.write_timeout
+        )
 
     def _note(self, type_url: str, answer: Answer) -> None:
         record = self.record(type_url)

@@ -42,8 +42,6 @@ class Limits:
 
     streams: int = 20_000
     streams_per_connection: int = 16
-    write_timeout: float = 60.0
-    """A proxy that does not take a message for so long is disconnected."""
     keepalive_time: float = 30.0
     keepalive_timeout: float = 10.0
 
@@ -125,7 +123,7 @@ class GrpcTransport:
         except PkiError as error:
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, str(error))
             return
-        stream = _GrpcStream(dialect, identity, context, self._limits.write_timeout)
+        stream = _GrpcStream(dialect, identity, context)
         work = asyncio.ensure_future(self._handler(stream))
         self._streams.add(work)
         drain = asyncio.ensure_future(self._draining.wait())
@@ -134,9 +132,13 @@ class GrpcTransport:
             if not work.done():
                 work.cancel()
                 await asyncio.wait((work,))
-                await context.abort(grpc.StatusCode.UNAVAILABLE, "the control plane is stopping")
+                raise Refusal("UNAVAILABLE", "the control plane is stopping")
             work.result()
         except Refusal as refusal:
+            if stream.writing:
+                # gRPC takes no status while a write waits for the reader; the end of the
+                # connection ends the call.
+                raise asyncio.CancelledError from refusal
             await context.abort(grpc.StatusCode[refusal.code], str(refusal))
         except StreamClosed:
             return
@@ -154,13 +156,13 @@ class _GrpcStream:
         dialect: Dialect,
         identity: SpiffeId,
         context: grpc.aio.ServicerContext[Any, Any],
-        write_timeout: float,
     ) -> None:
         self.dialect = dialect
         self.identity = identity
         self.peer = context.peer()
+        self.writing = False
+        """A message is on its way; it stays true when that was cut off."""
         self._context = context
-        self._write_timeout = write_timeout
 
     async def receive(self) -> bytes | None:
         try:
@@ -170,13 +172,12 @@ class _GrpcStream:
         return message if isinstance(message, bytes) else None
 
     async def send(self, message: bytes) -> None:
+        self.writing = True
         try:
-            async with asyncio.timeout(self._write_timeout):
-                await self._context.write(message)
-        except TimeoutError as error:
-            raise StreamClosed(f"did not read for {self._write_timeout:.0f} s") from error
+            await self._context.write(message)
         except (grpc.aio.BaseError, asyncio.InvalidStateError) as error:
             raise StreamClosed("the stream broke") from error
+        self.writing = False
 
 
 def _credentials(tls: Callable[[], ServerTls]) -> grpc.ServerCredentials:

@@ -19,7 +19,7 @@ from lateen.model.discovery import SECRET, DiscoveryResource
 from lateen.model.proxy import Proxy, ProxyType, Scope
 from lateen.model.snapshot import EMPTY, Snapshot
 from lateen.serve import wire
-from lateen.serve.access import WorkloadUnknown, admit, parse_node_id, proxy_of, workload_for
+from lateen.serve.access import WorkloadUnknown, admit, parse_node_id, proxy_at
 from lateen.serve.connection import Callbacks, Connection, ScopeState
 from lateen.serve.generator import ConfigGenerator
 from lateen.serve.metrics import Metrics, short_name
@@ -47,6 +47,8 @@ class PushOptions:
     """A proxy gives its turn away after this long, complete or not."""
     first_request: float = 10.0
     """A stream must say who it is within this time."""
+    write_timeout: float = 30.0
+    """A proxy that does not read for so long is reported as slow."""
     workload_wait: float = 5.0
     """How long a proxy may be ahead of its own workload's object."""
 
@@ -100,10 +102,12 @@ class DiscoveryServer:
         metrics: Metrics | None = None,
         options: PushOptions = PushOptions(),
         on_rejection: Callable[[Rejected], None] | None = None,
+        on_push: Callable[[], None] | None = None,
     ) -> None:
         self.metrics = metrics or Metrics()
         self.options = options
         self.on_rejection = on_rejection
+        self.on_push = on_push
         self.snapshot: Snapshot = EMPTY
         self.pushed_version = 0
         """Version of the newest snapshot that was handed to all proxies."""
@@ -200,17 +204,18 @@ class DiscoveryServer:
         self.metrics.scopes.set(len(self.scopes))
         async with self._pushed:
             self._pushed.notify_all()
+        if self.on_push is not None:
+            self.on_push()
 
     def _rescope(self, snapshot: Snapshot, changes: ChangeSet) -> None:
         """Move proxies whose own facts changed to the scope they belong to now."""
         for connection in list(self.connections):
             if changes.only_endpoints and changes.workloads.isdisjoint(connection.workload_keys):
                 continue
-            place = connection.node_id
-            workload = workload_for(snapshot, place.namespace, place.name)
-            if workload is None:
+            proxy = proxy_at(snapshot, connection.node_id, connection.node)
+            if proxy is None:
                 continue  # its pod is being deleted: it drains with what it has
-            connection.proxy = proxy_of(place, connection.node, workload)
+            connection.proxy = proxy
             self._enter_scope(connection, snapshot)
 
     def _update_scope(
@@ -224,8 +229,9 @@ class DiscoveryServer:
             resources = self._generator.update(snapshot, state.scope, state.resources, changes)
         state.stale = False
         settled = state.good is not None and state.good[0] is state.snapshot
+        untouched = resources is state.resources and not state.secret_names
         state.snapshot, state.resources = snapshot, resources
-        if not self._retarget(state):
+        if untouched or not self._retarget(state):
             state.target.version = snapshot.version
             if settled:
                 state.good = (snapshot, resources)
@@ -278,6 +284,14 @@ class DiscoveryServer:
             for name in sorted(state.secret_names)
         )
         return {secret.name: secret for secret in found if secret is not None}
+
+    def offers(self, resource: DiscoveryResource) -> bool:
+        """Whether exactly this version is in the target of any scope."""
+        for state in self.scopes.values():
+            found = state.target.view(resource.type_url).resources.get(resource.name)
+            if found is not None and found.version == resource.version:
+                return True
+        return False
 
     def withhold(self, resources: Iterable[DiscoveryResource]) -> None:
         """Keep exactly these versions from all proxies, as no object could be blamed for them."""
@@ -359,6 +373,7 @@ class DiscoveryServer:
             session=Session(stream.dialect, self._encoder),
             callbacks=callbacks,
             metrics=self.metrics,
+            write_timeout=self.options.write_timeout,
         )
         self.connections.add(connection)
         self.metrics.connected.labels(node.version).inc()

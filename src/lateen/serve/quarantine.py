@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from lateen.api.resource import ObjectKey, Resource
@@ -36,17 +36,20 @@ class Quarantined:
         return self.refused.metadata.resource_version
 
 
-def blamed(rejected: Rejected) -> Resource | None:
+def blamed(rejected: Rejected, cleared: Collection[ObjectKey] = ()) -> Resource | None:
     """The object whose last change introduced what was refused; None when there is none.
 
     Of the objects that shaped the refused resources, those are suspected that differ from the
     newest state which a proxy of the same scope had accepted. Of several, configuration comes
-    before services and workloads, and the object written last before older ones.
+    before services and workloads, and the object written last before older ones. ``cleared`` are
+    objects that have been put back already without effect.
     """
     suspects = [
         resource
         for key in sorted({key for item in refused_resources(rejected) for key in item.origins})
-        if (resource := rejected.snapshot.get(key)) is not None and _changed(resource, rejected)
+        if key not in cleared
+        and (resource := rejected.snapshot.get(key)) is not None
+        and _changed(resource, rejected)
     ]
     return max(suspects, key=_suspicion, default=None)
 

@@ -14,7 +14,7 @@ from lateen.serve.protocol import Dialect
 
 
 class StreamClosed(Exception):
-    """The proxy is gone, or did not read for too long."""
+    """The proxy is gone."""
 
 
 class Refusal(Exception):

@@ -1,0 +1,199 @@
+"""Handlers under ``/lateen/v1/`` on the mesh's private API socket.
+
+Whoever gets here is the mesh's owner or its agent: the API proves callers by the credentials of
+the Unix socket (see `lateen.source.api_server`).
+"""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import importlib
+from collections.abc import Awaitable, Callable
+
+import msgspec
+from aiohttp import web
+
+from lateen.api.core.pod import Pod
+from lateen.api.parse import parse_object
+from lateen.api.resource import ObjectKey, Resource
+from lateen.model.workloads import pod_identity
+from lateen.pki.errors import PkiError
+from lateen.serve.connection import Connection
+from lateen.serve.control_plane import ControlPlane
+from lateen.serve.metrics import SHORT_NAMES
+from lateen.serve.quarantine import describe
+from lateen.serve.status import config_dump, proxy_status
+from lateen.source.api_server import WAITER, answer, finding_data
+
+MAX_WAIT = 600.0
+"""Longest time one request may wait, in seconds."""
+_TYPES = {short: url for url, short in SHORT_NAMES.items()} | {
+    "clusters": next(u for u, s in SHORT_NAMES.items() if s == "cds"),
+    "endpoints": next(u for u, s in SHORT_NAMES.items() if s == "eds"),
+    "listeners": next(u for u, s in SHORT_NAMES.items() if s == "lds"),
+    "routes": next(u for u, s in SHORT_NAMES.items() if s == "rds"),
+    "secrets": next(u for u, s in SHORT_NAMES.items() if s == "sds"),
+}
+
+_Handler = Callable[[ControlPlane, web.Request], Awaitable[web.Response]]
+
+
+def register(app: web.Application, control_plane: ControlPlane) -> None:
+    """Add the handlers to the API's application, and let ``apply`` wait for proxies."""
+    routes: tuple[tuple[str, str, _Handler], ...] = (
+        ("POST", "/lateen/v1/certificates", _certificates),
+        ("GET", "/lateen/v1/trust-bundle", _trust_bundle),
+        ("GET", "/lateen/v1/bootstrap", _bootstrap),
+        ("GET", "/lateen/v1/status", _status),
+        ("GET", "/lateen/v1/proxies", _proxies),
+        ("GET", "/lateen/v1/proxies/{name}/config", _config),
+        ("GET", "/lateen/v1/wait", _wait),
+        ("POST", "/lateen/v1/wait", _wait),
+    )
+    for method, path, handler in routes:
+        app.router.add_route(method, path, functools.partial(handler, control_plane))
+
+    async def wait(revision: int, timeout: float) -> dict[str, object]:
+        return (await control_plane.wait(revision, min(timeout, MAX_WAIT))).data()
+
+    app[WAITER]["wait"] = wait
+
+
+class _PodName(msgspec.Struct):
+    namespace: str
+    name: str
+
+
+class _CertificateRequest(msgspec.Struct):
+    csr: str
+    pod: _PodName
+    ttl: float = 0.0
+    """Seconds; 0 for the mesh's default."""
+
+
+async def _certificates(plane: ControlPlane, request: web.Request) -> web.Response:
+    """Sign a pod's key. Who the pod is comes from its object, never from the request."""
+    plane.metrics.certificates.inc()
+    wanted = msgspec.json.decode(await request.read(), type=_CertificateRequest)
+    pod = _pod(plane, wanted.pod.namespace, wanted.pod.name)
+    if pod is None:
+        plane.metrics.certificate_errors.inc()
+        return _error(404, f"there is no pod {wanted.pod.namespace}/{wanted.pod.name}")
+    ttl = plane.options.certificate_ttl
+    if wanted.ttl:
+        ttl = min(ttl, datetime.timedelta(seconds=wanted.ttl))
+    try:
+        identity = pod_identity(pod, plane.snapshot.trust_domain)
+        issued = plane.authority.sign(wanted.csr.encode(), identity, ttl)
+    except PkiError as error:
+        plane.metrics.certificate_errors.inc()
+        return _error(422, str(error))
+    plane.metrics.certificates_issued.inc()
+    return answer(
+        {
+            "chain": issued.chain.decode(),
+            "trust_bundle": plane.authority.trust_bundle.decode(),
+            "not_before": issued.not_before.isoformat().replace("+00:00", "Z"),
+            "expires": issued.expires.isoformat().replace("+00:00", "Z"),
+            "identity": identity.spiffe_id,
+        }
+    )
+
+
+async def _trust_bundle(plane: ControlPlane, _request: web.Request) -> web.Response:
+    return answer({"trust_bundle": plane.authority.trust_bundle.decode()})
+
+
+async def _bootstrap(plane: ControlPlane, request: web.Request) -> web.Response:
+    """Envoy's bootstrap for a pod (``?namespace=NS&pod=POD``), as the agent starts it with."""
+    namespace, name = request.query.get("namespace", ""), request.query.get("pod", "")
+    pod = _pod(plane, namespace, name)
+    if pod is None:
+        return _error(404, f"there is no pod {namespace}/{name}")
+    bootstraps = importlib.import_module("lateen.serve.bootstraps")
+    return answer(bootstraps.for_pod(plane, pod, request.query))
+
+
+async def _status(plane: ControlPlane, _request: web.Request) -> web.Response:
+    return answer(status_data(plane))
+
+
+def status_data(plane: ControlPlane) -> dict[str, object]:
+    """The whole status: proxies, what is held back, what is broken."""
+    server = plane.server
+    broken = [finding for found in plane.broken.values() for finding in found]
+    broken += [finding for found in plane.broken_files.values() for finding in found]
+    return {
+        "ready": server.ready,
+        "revision": plane.revision,
+        "snapshotVersion": plane.snapshot.version,
+        "pushedVersion": server.pushed_version,
+        "startedAt": plane.started_at,
+        "proxies": [proxy_status(item) for item in _sorted(plane)],
+        "scopes": len(server.scopes),
+        "quarantined": [describe(entry) for entry in plane.quarantine.entries],
+        "broken": [finding_data(finding) for finding in broken],
+        "findings": [finding_data(finding) for finding in plane.snapshot.findings],
+    }
+
+
+async def _proxies(plane: ControlPlane, _request: web.Request) -> web.Response:
+    return answer({"proxies": [proxy_status(item) for item in _sorted(plane)]})
+
+
+async def _config(plane: ControlPlane, request: web.Request) -> web.Response:
+    """Configuration as sent to ``POD.NAMESPACE`` (``?type=clusters|listeners|...``)."""
+    name, wanted = request.match_info["name"], request.query.get("type", "")
+    type_url = _TYPES.get(wanted, wanted)
+    if wanted and type_url not in SHORT_NAMES:
+        return _error(400, f'unknown type "{wanted}"; one of {", ".join(sorted(_TYPES))}')
+    connection = find_proxy(plane, name)
+    if connection is None:
+        return _error(404, f"no proxy {name} is connected")
+    return answer(config_dump(connection, type_url))
+
+
+async def _wait(plane: ControlPlane, request: web.Request) -> web.Response:
+    """Wait for a store revision: ``?revision=N&timeout=SECONDS``, or the same as a JSON body."""
+    values: dict[str, object] = dict(request.query)
+    if request.method == "POST" and request.can_read_body:
+        values |= msgspec.json.decode(await request.read(), type=dict[str, object])
+    try:
+        revision = int(str(values.get("revision", plane.store.revision)))
+        timeout = float(str(values.get("timeout", 30.0)))
+    except ValueError:
+        return _error(400, "revision must be a whole number and timeout a number of seconds")
+    result = await plane.wait(revision, min(max(timeout, 0.0), MAX_WAIT))
+    return answer(result.data())
+
+
+def find_proxy(plane: ControlPlane, name: str) -> Connection | None:
+    """The newest connection of a proxy named ``POD.NAMESPACE``, ``POD`` or by its node id."""
+    found = [
+        item
+        for item in plane.server.connections
+        if name in (item.proxy.id, item.proxy.name, f"{item.proxy.name}.{item.proxy.namespace}")
+    ]
+    return max(found, key=lambda item: item.connected_at, default=None)
+
+
+def _sorted(plane: ControlPlane) -> list[Connection]:
+    return sorted(
+        plane.server.connections, key=lambda item: (item.proxy.namespace, item.proxy.name)
+    )
+
+
+def _pod(plane: ControlPlane, namespace: str, name: str) -> Pod | None:
+    # From the store and not from the snapshot: the agent asks at once after it made the pod.
+    stored = plane.store.get(ObjectKey("", "Pod", namespace, name))
+    if stored is None:
+        return None
+    parsed = parse_object(stored.raw, stored.provenance)
+    if isinstance(parsed, Resource) and isinstance(parsed.object, Pod):
+        return parsed.object
+    return None
+
+
+def _error(code: int, message: str) -> web.Response:
+    return answer({"kind": "Status", "status": "Failure", "code": code, "message": message}, code)

@@ -1,0 +1,340 @@
+"""The control plane: source → snapshot → translation → proxies, and back to whoever waits.
+
+One process, one event loop. The parts it joins: `lateen.source` (objects), `lateen.model`
+(snapshot), `lateen.serve.push` (xDS), `lateen.pki` (certificates), `lateen.serve.api` (handlers
+under ``/lateen/v1``) and `lateen.serve.monitoring` (metrics and debugging over HTTP).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import gc
+import json
+import logging
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from lateen.api.findings import Finding
+from lateen.api.parse import parse_object, to_raw
+from lateen.api.resource import ObjectKey, Provenance, Resource
+from lateen.model.change import Change, ChangeSet
+from lateen.model.snapshot import EMPTY, Snapshot, apply
+from lateen.pki.authority import DEFAULT_TTL, Authority, ServerCertificate, load_or_create
+from lateen.pki.files import replace_file
+from lateen.serve.generator import ConfigGenerator
+from lateen.serve.metrics import Metrics
+from lateen.serve.push import Acknowledgement, DiscoveryServer, PushOptions, Rejected
+from lateen.serve.quarantine import Quarantine, Quarantined, blamed, describe, refused_resources
+from lateen.source.embedded import Batch, EmbeddedSource
+from lateen.source.store import Store
+
+_log = logging.getLogger(__name__)
+_QUARANTINE_FILE = "quarantine.json"
+_MAX_OPEN_REJECTIONS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class ControlPlaneOptions:
+    """What a control plane is started with."""
+
+    state_dir: Path
+    trust_domain: str = "cluster.local"
+    dns_names: tuple[str, ...] = (
+        "istiod.istio-system.svc",
+        "istiod.istio-system.svc.cluster.local",
+        "istiod.istio-system",
+    )
+    addresses: tuple[str, ...] = ()
+    """IP addresses on which proxies reach this control plane."""
+    certificate_ttl: datetime.timedelta = DEFAULT_TTL
+    push: PushOptions = PushOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class WaitResult:
+    """Whether all proxies run a revision, and what was refused meanwhile."""
+
+    acknowledgement: Acknowledgement
+    rejections: tuple[Quarantined, ...] = ()
+
+    @property
+    def acknowledged(self) -> bool:
+        """Everything arrived and nothing was refused."""
+        return self.acknowledgement.acknowledged and not self.rejections
+
+    def data(self) -> dict[str, object]:
+        """As JSON data."""
+        return {
+            "acknowledged": self.acknowledged,
+            "proxies": self.acknowledgement.proxies,
+            "laggards": [
+                {"proxy": item.proxy, "types": list(item.types), "rejection": item.rejection}
+                for item in self.acknowledgement.laggards
+            ],
+            "rejections": [describe(entry) for entry in self.rejections],
+        }
+
+
+class ControlPlane:
+    """Joins the parts. `run` follows the store until cancelled."""
+
+    def __init__(
+        self, options: ControlPlaneOptions, store: Store, generator: ConfigGenerator
+    ) -> None:
+        self.options = options
+        self.store = store
+        self.metrics = Metrics()
+        self.snapshot: Snapshot = EMPTY
+        self.revision = 0
+        """Store revision that the snapshot holds."""
+        self.quarantine = Quarantine()
+        self.broken: dict[ObjectKey, tuple[Finding, ...]] = {}
+        """Objects of the store that this version cannot read; their last good form stays."""
+        self.broken_files: dict[str, tuple[Finding, ...]] = {}
+        """Findings of watched files, by path."""
+        self.authority: Authority = load_or_create(options.state_dir / "ca", options.trust_domain)
+        self.metrics.root_expiry.set(self.authority.expires.timestamp())
+        self.started_at = time.time()
+        self.server = DiscoveryServer(
+            generator,
+            self.metrics,
+            options.push,
+            on_rejection=self._rejected,
+            on_push=self._after_push,
+        )
+        self._source = EmbeddedSource(store)
+        self._applied = asyncio.Condition()
+        self._open: list[Rejected] = []
+        self._certificate: ServerCertificate | None = None
+
+    # Objects in
+
+    def load(self) -> None:
+        """Read everything the store holds and begin to serve it."""
+        batch = self._source.start()
+        for entry in _read_quarantine(self.options.state_dir / _QUARANTINE_FILE, batch.changes):
+            self.quarantine.restore(entry)
+        self._take(batch)
+        self.server.set_ready()
+        # What is loaded stays: collections need not look at it again.
+        gc.collect()
+        gc.freeze()
+
+    async def run(self) -> None:
+        """Follow the store and push, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._follow())
+            tasks.create_task(self.server.run())
+            tasks.create_task(self.server.housekeeping())
+
+    async def _follow(self) -> None:
+        async for batch in self._source.batches():
+            self._take(batch)
+            async with self._applied:
+                self._applied.notify_all()
+
+    def _take(self, batch: Batch) -> None:
+        for finding in batch.findings:
+            if finding.key is not None:
+                self.broken[finding.key] = (finding,)
+                self.metrics.rejected_configs.labels(finding.key.kind, finding.rule).inc()
+                _log.error("%s: %s (%s)", finding.provenance, finding.message, finding.key)
+        for change in batch.changes:
+            self.broken.pop(change.key, None)
+            self.metrics.inbound_updates.labels(_update_kind(change.key)).inc()
+        self.metrics.broken.set(len(self.broken))
+        held = len(self.quarantine)
+        admitted = self.quarantine.admit(batch.changes)
+        if len(self.quarantine) != held:
+            self._quarantine_changed()
+        self._apply(admitted)
+        self.revision = max(self.revision, batch.revision)
+
+    def _apply(self, changes: Sequence[Change], *, immediate: bool = False) -> None:
+        begun = time.monotonic()
+        self.snapshot, changed = apply(self.snapshot, changes)
+        self.metrics.pushcontext_init.observe(time.monotonic() - begun)
+        if changed.empty:
+            return
+        self.metrics.snapshot_version.set(self.snapshot.version)
+        self._count_objects(changed)
+        self.server.publish(self.snapshot, changed, immediate=immediate)
+
+    def _count_objects(self, changed: ChangeSet) -> None:
+        if changed.everything or changed.services or changed.endpoints:
+            services = self.snapshot.services.all()
+            self.metrics.services.set(len(services))
+        kinds = changed.kinds
+        if ("networking.istio.io", "VirtualService") in kinds:
+            found = self.snapshot.of_kind("networking.istio.io", "VirtualService")
+            self.metrics.virtual_services.set(len(found))
+
+    # Rejections back
+
+    def _rejected(self, rejected: Rejected) -> None:
+        """A proxy refused resources: put the object that caused it back to its last good form."""
+        still_offered = [item for item in refused_resources(rejected) if self.server.offers(item)]
+        if not still_offered:
+            return  # superseded already
+        if any(_same_refusal(rejected, other) for other in self._open):
+            return  # another proxy said so before; it is being dealt with
+        if len(self._open) < _MAX_OPEN_REJECTIONS:
+            self._open.append(rejected)
+        self._contain(rejected)
+
+    def _contain(self, rejected: Rejected) -> None:
+        cleared = {entry.refused.key for entry in self.quarantine.entries if entry.good is None}
+        cleared |= {
+            entry.refused.key
+            for entry in self.quarantine.entries
+            if rejected.snapshot.get(entry.refused.key) is entry.good
+        }
+        resource = blamed(rejected, cleared)
+        change = self.quarantine.hold(rejected, resource) if resource is not None else None
+        if resource is None or change is None:
+            names = ", ".join(item.name for item in refused_resources(rejected))
+            _log.error("withheld %s, refused by %s: %s", names, rejected.proxy.name, rejected.words)
+            self.server.withhold(refused_resources(rejected))
+            return
+        _log.error(
+            "%s (%s) is held back%s: %s.%s refused it: %s",
+            resource.key,
+            resource.provenance,
+            " in its last good form" if change.resource is not None else "",
+            rejected.proxy.name,
+            rejected.proxy.namespace,
+            rejected.words,
+        )
+        self.metrics.rejected_configs.labels(resource.key.kind, "nack").inc()
+        self._quarantine_changed()
+        self._apply([change], immediate=True)
+
+    def _after_push(self) -> None:
+        """See whether what was put back got rid of what was refused; blame further if not."""
+        remaining, self._open = self._open, []
+        for rejected in remaining:
+            if self.server.pushed_version < self.snapshot.version:
+                self._open.append(rejected)
+            elif any(self.server.offers(item) for item in refused_resources(rejected)):
+                self._contain(rejected)
+
+    def _quarantine_changed(self) -> None:
+        self.metrics.quarantined.set(len(self.quarantine))
+        entries = [_entry_data(entry) for entry in self.quarantine.entries]
+        try:
+            replace_file(self.options.state_dir / _QUARANTINE_FILE, json.dumps(entries).encode())
+        except OSError as error:
+            _log.warning("cannot remember quarantined objects: %s", error)
+
+    # Waiting
+
+    async def wait(self, revision: int, timeout: float) -> WaitResult:
+        """Wait until every proxy runs store revision ``revision``; at most ``timeout`` seconds."""
+        begun, deadline = time.time(), time.monotonic() + timeout
+        try:
+            async with asyncio.timeout(timeout), self._applied:
+                await self._applied.wait_for(lambda: self.revision >= revision)
+        except TimeoutError:
+            behind = Acknowledgement(False, len(self.server.connections))
+            return WaitResult(behind)
+        version = self.snapshot.version
+        while True:
+            left = max(0.0, deadline - time.monotonic())
+            result = await self.server.wait_for(version, left)
+            rejections = tuple(e for e in self.quarantine.entries if e.since >= begun)
+            if self.snapshot.version == version or not rejections or left <= 0:
+                return WaitResult(result, rejections)
+            version = self.snapshot.version  # wait for what was put back as well
+
+    # Certificates
+
+    def certificate(self) -> ServerCertificate:
+        """The control plane's own key and certificate, made anew after half of its life."""
+        now = datetime.datetime.now(datetime.UTC)
+        current = self._certificate
+        if current is not None:
+            half = current.issued.not_before + (
+                (current.issued.expires - current.issued.not_before) / 2
+            )
+            if now < half:
+                return current
+        self._certificate = self.authority.server_certificate(
+            self.options.dns_names, self.options.addresses, self.options.certificate_ttl
+        )
+        return self._certificate
+
+    def close(self) -> None:
+        """End following the store."""
+        self._source.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Remembered:
+    """An entry of the quarantine file."""
+
+    key: ObjectKey
+    revision: str
+    words: str
+    proxy: str
+    resources: list[str]
+    since: float
+    good: dict[str, object] | None = None
+    good_path: str = ""
+    good_line: int = 0
+    good_document: int = 0
+
+
+def _entry_data(entry: Quarantined) -> dict[str, object]:
+    good = entry.good
+    remembered = _Remembered(
+        key=entry.refused.key,
+        revision=entry.revision,
+        words=entry.words,
+        proxy=entry.proxy,
+        resources=list(entry.resource_names),
+        since=entry.since,
+        good=to_raw(good) if good is not None else None,
+        good_path=good.provenance.path if good is not None else "",
+        good_line=good.provenance.line if good is not None else 0,
+        good_document=good.provenance.document if good is not None else 0,
+    )
+    data: dict[str, object] = msgspec.to_builtins(remembered)
+    return data
+
+
+def _read_quarantine(path: Path, changes: Iterable[Change]) -> Iterable[Quarantined]:
+    """Entries that still hold: their object is unchanged since it was refused."""
+    try:
+        remembered = msgspec.json.decode(path.read_bytes(), type=list[_Remembered])
+    except FileNotFoundError:
+        return
+    except (OSError, msgspec.DecodeError) as error:
+        _log.warning("cannot read %s: %s; refused objects will be tried again", path, error)
+        return
+    present = {change.key: change.resource for change in changes}
+    for item in remembered:
+        refused = present.get(item.key)
+        if refused is None or refused.metadata.resource_version != item.revision:
+            continue
+        good: Resource | None = None
+        if item.good is not None:
+            place = Provenance(item.good_path, item.good_document, item.good_line, "store")
+            parsed = parse_object(item.good, place)
+            good = parsed if isinstance(parsed, Resource) else None
+        yield Quarantined(refused, good, item.words, item.proxy, tuple(item.resources), item.since)
+
+
+def _same_refusal(left: Rejected, right: Rejected) -> bool:
+    versions = {item.version for item in refused_resources(left)}
+    return versions <= {item.version for item in refused_resources(right)}
+
+
+def _update_kind(key: ObjectKey) -> str:
+    if key.kind in ("Pod", "EndpointSlice", "Endpoints", "WorkloadEntry"):
+        return "eds"
+    return "svc" if key.kind == "Service" else "config"

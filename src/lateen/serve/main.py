@@ -1,0 +1,223 @@
+"""``python -m lateen.serve.main``: the control plane as a process."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import datetime
+import ipaddress
+import logging
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lateen.api.findings import Finding
+    from lateen.pki.authority import ServerCertificate
+    from lateen.serve.control_plane import ControlPlane
+    from lateen.serve.grpc_transport import ServerTls
+
+EXIT_USAGE = 2
+EXIT_ENVIRONMENT = 3
+_log = logging.getLogger("lateen.serve")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of the process. Times in seconds."""
+
+    state_dir: Path
+    listen: str = "127.0.0.1:15012"
+    metrics: str = "127.0.0.1:15014"
+    trust_domain: str = "cluster.local"
+    watch: Path | None = None
+    """Folder whose objects the store shall equal."""
+    debounce: float = 0.1
+    debounce_max: float = 10.0
+    certificate_ttl: float = 24 * 3600.0
+    inject_new_namespaces: bool = True
+    grace: float = 2.0
+    """How long open streams get at the end."""
+    log_level: str = "info"
+
+
+def parse_arguments(arguments: list[str] | None = None) -> Options:
+    """Read the command line; exits with status 2 on a mistake."""
+    parser = argparse.ArgumentParser(
+        prog="lateen control-plane", description="The control plane of a mesh."
+    )
+    parser.add_argument("--state-dir", type=Path, required=True, help="the mesh's directory")
+    parser.add_argument("--listen", default=Options.listen, help="IP:PORT for xDS (mutual TLS)")
+    parser.add_argument("--metrics", default=Options.metrics, help="IP:PORT for metrics")
+    parser.add_argument("--trust-domain", default=Options.trust_domain)
+    parser.add_argument("--watch", type=Path, help="keep the mesh equal to this folder of YAML")
+    parser.add_argument("--debounce", type=float, default=Options.debounce, help="seconds")
+    parser.add_argument("--debounce-max", type=float, default=Options.debounce_max, help="seconds")
+    parser.add_argument(
+        "--certificate-ttl", type=float, default=Options.certificate_ttl, help="seconds"
+    )
+    parser.add_argument(
+        "--no-injection",
+        dest="inject_new_namespaces",
+        action="store_false",
+        help="do not label namespaces that no file declares for injection",
+    )
+    parser.add_argument("--grace", type=float, default=Options.grace, help="seconds")
+    parser.add_argument("--log-level", default=Options.log_level)
+    found = parser.parse_args(arguments)
+    for name in ("listen", "metrics"):
+        if not _is_address(getattr(found, name)):
+            parser.error(f"--{name} must be IP:PORT, not {getattr(found, name)}")
+    return Options(**vars(found))
+
+
+async def run(options: Options) -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit status."""
+    from aiohttp import web
+
+    from lateen.serve.api import register
+    from lateen.serve.control_plane import ControlPlane, ControlPlaneOptions
+    from lateen.serve.generator import MeshGenerator
+    from lateen.serve.grpc_transport import GrpcTransport, ServerTls
+    from lateen.serve.monitoring import make_monitoring
+    from lateen.serve.push import PushOptions
+    from lateen.source.api_server import bind_private_socket, make_app
+    from lateen.source.store import Store
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    address, metrics_address = _split(options.listen), _split(options.metrics)
+    store = Store(options.state_dir / "store.db")
+    plane = ControlPlane(
+        ControlPlaneOptions(
+            state_dir=options.state_dir,
+            trust_domain=options.trust_domain,
+            addresses=_own_addresses(address[0]),
+            certificate_ttl=datetime.timedelta(seconds=options.certificate_ttl),
+            push=PushOptions(options.debounce, options.debounce_max),
+        ),
+        store,
+        MeshGenerator(),
+    )
+    app = make_app(store, inject_new_namespaces=options.inject_new_namespaces)
+    register(app, plane)
+    api = web.AppRunner(app, access_log=None, shutdown_timeout=options.grace)
+    monitoring = web.AppRunner(make_monitoring(plane), access_log=None, shutdown_timeout=1.0)
+    tls = _TlsSource(plane, ServerTls)
+    transport = GrpcTransport(options.listen, tls.current, plane.server.serve)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.callback(store.close)
+        stack.callback(plane.close)
+        plane.load()
+        await transport.start()
+        stack.push_async_callback(transport.stop, options.grace)
+        await monitoring.setup()
+        stack.push_async_callback(monitoring.cleanup)
+        await web.TCPSite(monitoring, *metrics_address).start()
+        await api.setup()
+        stack.push_async_callback(api.cleanup)
+        # The socket comes last: it tells the agent that everything else is there.
+        socket_path = options.state_dir / "api.sock"
+        await web.SockSite(api, bind_private_socket(socket_path)).start()
+        stack.callback(socket_path.unlink, missing_ok=True)
+        work = [asyncio.ensure_future(plane.run())]
+        if options.watch is not None:
+            work.append(asyncio.ensure_future(_mirror(plane, options)))
+        _log.info("serving xDS on %s, metrics on %s", options.listen, options.metrics)
+        waiting = asyncio.ensure_future(stop.wait())
+        done, _ = await asyncio.wait([waiting, *work], return_when=asyncio.FIRST_COMPLETED)
+        for task in (waiting, *work):
+            task.cancel()
+        await asyncio.gather(waiting, *work, return_exceptions=True)
+        for task in done - {waiting}:
+            task.result()
+    return 0
+
+
+class _TlsSource:
+    """The server's TLS material; the same object until the certificate was renewed."""
+
+    def __init__(self, plane: ControlPlane, kind: type[ServerTls]) -> None:
+        self._plane = plane
+        self._kind = kind
+        self._last: tuple[ServerCertificate, ServerTls] | None = None
+
+    def current(self) -> ServerTls:
+        """What the next handshake uses."""
+        certificate = self._plane.certificate()
+        if self._last is None or self._last[0] is not certificate:
+            bundle = self._plane.authority.trust_bundle
+            made = self._kind(certificate.key, certificate.issued.chain, bundle)
+            self._last = (certificate, made)
+        return self._last[1]
+
+
+async def _mirror(plane: ControlPlane, options: Options) -> None:
+    """Keep the store equal to the watched folder; what is broken in it goes to status and log."""
+    from lateen.api.findings import Severity
+    from lateen.source.watch import mirror
+
+    assert options.watch is not None
+
+    def found(path: str, findings: tuple[Finding, ...]) -> None:
+        errors = tuple(finding for finding in findings if finding.severity is Severity.ERROR)
+        if errors:
+            plane.broken_files[path] = errors
+        else:
+            plane.broken_files.pop(path, None)
+        for finding in errors:
+            _log.error("%s:%d: %s", path, finding.line, finding.message)
+        plane.metrics.broken.set(len(plane.broken) + len(plane.broken_files))
+
+    watched = mirror(
+        plane.store, options.watch, inject_new_namespaces=options.inject_new_namespaces
+    )
+    watched.on_findings = found
+    await watched.run()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the process; errors of the environment are one line on standard error."""
+    options = parse_arguments(arguments)
+    logging.basicConfig(
+        level=options.log_level.upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    from lateen.pki.errors import PkiError
+    from lateen.source.store import StoreError
+
+    try:
+        options.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return asyncio.run(run(options))
+    except (OSError, PkiError, StoreError) as error:
+        print(f"control plane: {error}", file=sys.stderr)  # noqa: T201 - before logging helps
+        return EXIT_ENVIRONMENT
+
+
+def _split(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        host, port = _split(text)
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return 0 <= port < 65536
+
+
+def _own_addresses(host: str) -> tuple[str, ...]:
+    """Addresses that the server certificate names."""
+    return () if ipaddress.ip_address(host).is_unspecified else (host,)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
