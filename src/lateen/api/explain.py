@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import difflib
 import re
+import typing
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal
 
 import msgspec
 from msgspec import inspect
@@ -55,11 +57,27 @@ def _type_info(struct: type[msgspec.Struct]) -> inspect.Type:
     return inspect.type_info(struct)
 
 
+# msgspec sorts the values of a Literal; protobuf numbers follow the order they are written in.
+_WRITTEN_ORDER: dict[frozenset[str], tuple[str, ...]] = {}
+
+
 @cache
 def _fields(struct: type[msgspec.Struct]) -> dict[str, inspect.Field]:
     info = inspect.type_info(struct)
     assert isinstance(info, inspect.StructType)
+    for field in msgspec.structs.fields(struct):
+        _remember_order(field.type)
     return {field.encode_name: field for field in info.fields}
+
+
+def _remember_order(annotation: object) -> None:
+    arguments = typing.get_args(annotation)
+    if typing.get_origin(annotation) is Literal:
+        names = tuple(str(argument) for argument in arguments)
+        _WRITTEN_ORDER[frozenset(names)] = names
+        return
+    for argument in arguments:
+        _remember_order(argument)
 
 
 class _Walker:

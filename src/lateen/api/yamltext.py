@@ -128,7 +128,8 @@ def compose(document: Document) -> yaml.Node | None:
     """The node tree of one document, with marks relative to the document's own text."""
     loader = _Loader(document.text)
     try:
-        return loader.get_single_node()
+        node: yaml.Node | None = loader.get_single_node()
+        return node
     except RecursionError:
         raise YamlError("nested too deeply", document.line, 1) from None
     except yaml.MarkedYAMLError as error:

@@ -44,14 +44,14 @@ class Secret(ApiObject, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return f"Secret({self.metadata.namespace}/{self.metadata.name}, keys={keys})"
 
 
-class NodeAddress(Message, kw_only=True):
+class NodeAddress(Message, frozen=True, kw_only=True):
     """An address of a node."""
 
     type: str
     address: str
 
 
-class NodeStatus(Message, kw_only=True, forbid_unknown_fields=False):
+class NodeStatus(Message, frozen=True, kw_only=True, forbid_unknown_fields=False):
     """The part of a node's status that a mesh reads."""
 
     addresses: list[NodeAddress] = []

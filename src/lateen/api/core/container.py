@@ -12,7 +12,7 @@ from lateen.api.core.probes import Lifecycle, Probe
 PortNumber = Annotated[int, Meta(ge=1, le=65535)]
 
 
-class ContainerPort(Message, kw_only=True):
+class ContainerPort(Message, frozen=True, kw_only=True):
     """A port that a container listens on."""
 
     name: str = ""
@@ -22,14 +22,14 @@ class ContainerPort(Message, kw_only=True):
     host_ip: str = field(name="hostIP", default="")
 
 
-class ObjectFieldSelector(Message, kw_only=True):
+class ObjectFieldSelector(Message, frozen=True, kw_only=True):
     """A field of the pod, for instance ``metadata.name`` or ``status.podIP``."""
 
     api_version: str = ""
     field_path: str
 
 
-class ResourceFieldSelector(Message, kw_only=True):
+class ResourceFieldSelector(Message, frozen=True, kw_only=True):
     """A resource limit or request of a container."""
 
     container_name: str = ""
@@ -37,7 +37,7 @@ class ResourceFieldSelector(Message, kw_only=True):
     divisor: str | int = ""
 
 
-class KeySelector(Message, kw_only=True):
+class KeySelector(Message, frozen=True, kw_only=True):
     """A key of a ConfigMap or Secret of the same namespace."""
 
     name: str = ""
@@ -45,7 +45,7 @@ class KeySelector(Message, kw_only=True):
     optional: bool | None = None
 
 
-class FileKeySelector(Message, kw_only=True):
+class FileKeySelector(Message, frozen=True, kw_only=True):
     """A key of an environment file in a volume."""
 
     volume_name: str
@@ -54,7 +54,7 @@ class FileKeySelector(Message, kw_only=True):
     optional: bool | None = None
 
 
-class EnvVarSource(Message, kw_only=True):
+class EnvVarSource(Message, frozen=True, kw_only=True):
     """Where an environment variable's value comes from; exactly one."""
 
     field_ref: ObjectFieldSelector | None = None
@@ -64,7 +64,7 @@ class EnvVarSource(Message, kw_only=True):
     file_key_ref: FileKeySelector | None = None
 
 
-class EnvVar(Message, kw_only=True):
+class EnvVar(Message, frozen=True, kw_only=True):
     """One environment variable; ``$(NAME)`` in ``value`` refers to earlier ones."""
 
     name: str
@@ -72,14 +72,14 @@ class EnvVar(Message, kw_only=True):
     value_from: EnvVarSource | None = None
 
 
-class EnvSource(Message, kw_only=True):
+class EnvSource(Message, frozen=True, kw_only=True):
     """A ConfigMap or Secret whose keys become variables."""
 
     name: str = ""
     optional: bool | None = None
 
 
-class EnvFromSource(Message, kw_only=True):
+class EnvFromSource(Message, frozen=True, kw_only=True):
     """All keys of a ConfigMap or Secret as variables, with a prefix."""
 
     prefix: str = ""
@@ -87,7 +87,7 @@ class EnvFromSource(Message, kw_only=True):
     secret_ref: EnvSource | None = None
 
 
-class VolumeMount(Message, kw_only=True):
+class VolumeMount(Message, frozen=True, kw_only=True):
     """A volume seen by a container."""
 
     name: str
@@ -99,7 +99,7 @@ class VolumeMount(Message, kw_only=True):
     sub_path_expr: str = ""
 
 
-class ResourceRequirements(Message, kw_only=True):
+class ResourceRequirements(Message, frozen=True, kw_only=True):
     """Quantities such as ``100m`` or ``64Mi``."""
 
     limits: dict[str, str | int | float] = {}
@@ -107,14 +107,14 @@ class ResourceRequirements(Message, kw_only=True):
     claims: list[JsonObject] = []
 
 
-class Capabilities(Message, kw_only=True):
+class Capabilities(Message, frozen=True, kw_only=True):
     """POSIX capabilities to add and drop."""
 
     add: list[str] = []
     drop: list[str] = []
 
 
-class SecurityContext(Message, kw_only=True):
+class SecurityContext(Message, frozen=True, kw_only=True):
     """Privileges of a container."""
 
     capabilities: Capabilities | None = None
@@ -131,7 +131,7 @@ class SecurityContext(Message, kw_only=True):
     app_armor_profile: JsonObject | None = None
 
 
-class Container(Message, kw_only=True):
+class Container(Message, frozen=True, kw_only=True):
     """``core/v1`` Container. ``restartPolicy: Always`` on an init container: a native sidecar."""
 
     name: str

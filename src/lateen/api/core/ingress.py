@@ -8,21 +8,21 @@ from lateen.api.base import JsonObject, Message
 from lateen.api.resource import ApiObject
 
 
-class ServiceBackendPort(Message, kw_only=True):
+class ServiceBackendPort(Message, frozen=True, kw_only=True):
     """A service port by name or number."""
 
     name: str = ""
     number: int = 0
 
 
-class IngressServiceBackend(Message, kw_only=True):
+class IngressServiceBackend(Message, frozen=True, kw_only=True):
     """A service of the Ingress's namespace."""
 
     name: str
     port: ServiceBackendPort | None = None
 
 
-class TypedLocalObjectReference(Message, kw_only=True):
+class TypedLocalObjectReference(Message, frozen=True, kw_only=True):
     """An object of the same namespace by kind and name."""
 
     api_group: str | None = None
@@ -30,14 +30,14 @@ class TypedLocalObjectReference(Message, kw_only=True):
     name: str
 
 
-class IngressBackend(Message, kw_only=True):
+class IngressBackend(Message, frozen=True, kw_only=True):
     """Where requests go."""
 
     service: IngressServiceBackend | None = None
     resource: TypedLocalObjectReference | None = None
 
 
-class HTTPIngressPath(Message, kw_only=True):
+class HTTPIngressPath(Message, frozen=True, kw_only=True):
     """A path and its backend."""
 
     path: str = ""
@@ -45,27 +45,27 @@ class HTTPIngressPath(Message, kw_only=True):
     backend: IngressBackend
 
 
-class HTTPIngressRule(Message, kw_only=True):
+class HTTPIngressRule(Message, frozen=True, kw_only=True):
     """Paths of one host."""
 
     paths: list[HTTPIngressPath]
 
 
-class IngressRule(Message, kw_only=True):
+class IngressRule(Message, frozen=True, kw_only=True):
     """Rules of one host; no host means all."""
 
     host: str = ""
     http: HTTPIngressRule | None = None
 
 
-class IngressTLS(Message, kw_only=True):
+class IngressTLS(Message, frozen=True, kw_only=True):
     """Hosts and the Secret with their certificate."""
 
     hosts: list[str] = []
     secret_name: str = ""
 
 
-class IngressSpec(Message, kw_only=True):
+class IngressSpec(Message, frozen=True, kw_only=True):
     """``networking.k8s.io/v1`` IngressSpec."""
 
     ingress_class_name: str | None = None
@@ -81,7 +81,7 @@ class Ingress(ApiObject, frozen=True, forbid_unknown_fields=True, kw_only=True):
     status: JsonObject = {}
 
 
-class IngressClassSpec(Message, kw_only=True):
+class IngressClassSpec(Message, frozen=True, kw_only=True):
     """Which controller serves the class."""
 
     controller: str = ""

@@ -13,21 +13,21 @@ from lateen.api.core.volume import Volume
 from lateen.api.resource import ApiObject, ObjectMeta
 
 
-class HostAlias(Message, kw_only=True):
+class HostAlias(Message, frozen=True, kw_only=True):
     """A line of the pod's hosts file."""
 
     ip: str
     hostnames: list[str] = []
 
 
-class PodDNSOption(Message, kw_only=True):
+class PodDNSOption(Message, frozen=True, kw_only=True):
     """A resolver option."""
 
     name: str = ""
     value: str | None = None
 
 
-class PodDNSConfig(Message, kw_only=True):
+class PodDNSConfig(Message, frozen=True, kw_only=True):
     """Resolver settings that are merged into those of ``dnsPolicy``."""
 
     nameservers: list[str] = []
@@ -35,14 +35,14 @@ class PodDNSConfig(Message, kw_only=True):
     options: list[PodDNSOption] = []
 
 
-class Sysctl(Message, kw_only=True):
+class Sysctl(Message, frozen=True, kw_only=True):
     """A kernel parameter of the pod's namespaces."""
 
     name: str
     value: str
 
 
-class PodSecurityContext(Message, kw_only=True):
+class PodSecurityContext(Message, frozen=True, kw_only=True):
     """Privileges of all containers of a pod."""
 
     run_as_user: int | None = None
@@ -60,7 +60,7 @@ class PodSecurityContext(Message, kw_only=True):
     windows_options: JsonObject | None = None
 
 
-class PodSpec(Message, kw_only=True):
+class PodSpec(Message, frozen=True, kw_only=True):
     """``core/v1`` PodSpec. Fields about scheduling are kept as they are."""
 
     volumes: list[Volume] = []
@@ -110,20 +110,20 @@ class PodSpec(Message, kw_only=True):
     resources: JsonObject | None = None
 
 
-class PodTemplateSpec(Message, kw_only=True):
+class PodTemplateSpec(Message, frozen=True, kw_only=True):
     """``core/v1`` PodTemplateSpec: the pods that a workload makes."""
 
     metadata: ObjectMeta = ObjectMeta()
     spec: PodSpec
 
 
-class PodIP(Message, kw_only=True):
+class PodIP(Message, frozen=True, kw_only=True):
     """An address of a pod."""
 
     ip: str = ""
 
 
-class PodCondition(Message, kw_only=True, forbid_unknown_fields=False):
+class PodCondition(Message, frozen=True, kw_only=True, forbid_unknown_fields=False):
     """A condition of a pod, for instance ``Ready``."""
 
     type: str
@@ -133,7 +133,7 @@ class PodCondition(Message, kw_only=True, forbid_unknown_fields=False):
     last_transition_time: str | None = None
 
 
-class PodStatus(Message, kw_only=True, forbid_unknown_fields=False):
+class PodStatus(Message, frozen=True, kw_only=True, forbid_unknown_fields=False):
     """The part of a pod's status that a mesh reads."""
 
     phase: str = ""

@@ -8,20 +8,20 @@ from lateen.api.base import Message
 from lateen.api.core.selectors import IntOrString
 
 
-class ExecAction(Message, kw_only=True):
+class ExecAction(Message, frozen=True, kw_only=True):
     """Run a command; exit code 0 is success."""
 
     command: list[str] = []
 
 
-class HTTPHeader(Message, kw_only=True):
+class HTTPHeader(Message, frozen=True, kw_only=True):
     """A header that a probe sends."""
 
     name: str
     value: str = ""
 
 
-class HTTPGetAction(Message, kw_only=True):
+class HTTPGetAction(Message, frozen=True, kw_only=True):
     """GET; 200-399 is success. ``port`` is a number or a container port's name."""
 
     path: str = ""
@@ -31,27 +31,27 @@ class HTTPGetAction(Message, kw_only=True):
     http_headers: list[HTTPHeader] = []
 
 
-class TCPSocketAction(Message, kw_only=True):
+class TCPSocketAction(Message, frozen=True, kw_only=True):
     """Open a connection."""
 
     port: IntOrString
     host: str = ""
 
 
-class GRPCAction(Message, kw_only=True):
+class GRPCAction(Message, frozen=True, kw_only=True):
     """The gRPC health protocol."""
 
     port: int
     service: str | None = None
 
 
-class SleepAction(Message, kw_only=True):
+class SleepAction(Message, frozen=True, kw_only=True):
     """Wait so many seconds."""
 
     seconds: int
 
 
-class Probe(Message, kw_only=True):
+class Probe(Message, frozen=True, kw_only=True):
     """A probe with its timing in seconds; exactly one action."""
 
     exec: ExecAction | None = None
@@ -66,7 +66,7 @@ class Probe(Message, kw_only=True):
     termination_grace_period_seconds: int | None = None
 
 
-class LifecycleHandler(Message, kw_only=True):
+class LifecycleHandler(Message, frozen=True, kw_only=True):
     """What a lifecycle hook does; exactly one action."""
 
     exec: ExecAction | None = None
@@ -75,7 +75,7 @@ class LifecycleHandler(Message, kw_only=True):
     sleep: SleepAction | None = None
 
 
-class Lifecycle(Message, kw_only=True):
+class Lifecycle(Message, frozen=True, kw_only=True):
     """Hooks around a container's life."""
 
     post_start: LifecycleHandler | None = None

@@ -7,7 +7,7 @@ from typing import Literal
 from lateen.api.base import Message
 
 
-class LabelSelectorRequirement(Message, kw_only=True):
+class LabelSelectorRequirement(Message, frozen=True, kw_only=True):
     """One condition of a label selector."""
 
     key: str
@@ -15,20 +15,20 @@ class LabelSelectorRequirement(Message, kw_only=True):
     values: list[str] = []
 
 
-class LabelSelector(Message, kw_only=True):
+class LabelSelector(Message, frozen=True, kw_only=True):
     """``metav1.LabelSelector``: labels and expressions are all required; empty selects all."""
 
     match_labels: dict[str, str] = {}
     match_expressions: list[LabelSelectorRequirement] = []
 
 
-class LocalObjectReference(Message, kw_only=True):
+class LocalObjectReference(Message, frozen=True, kw_only=True):
     """An object of the same namespace by name."""
 
     name: str = ""
 
 
-class ObjectReference(Message, kw_only=True):
+class ObjectReference(Message, frozen=True, kw_only=True):
     """An object anywhere."""
 
     api_version: str = ""

@@ -13,7 +13,7 @@ from lateen.api.resource import ApiObject
 Protocol = Literal["TCP", "UDP", "SCTP"]
 
 
-class ServicePort(Message, kw_only=True):
+class ServicePort(Message, frozen=True, kw_only=True):
     """A port of a service; ``targetPort`` is a number or a container port's name."""
 
     name: str = ""
@@ -24,7 +24,7 @@ class ServicePort(Message, kw_only=True):
     node_port: int = 0
 
 
-class ServiceSpec(Message, kw_only=True):
+class ServiceSpec(Message, frozen=True, kw_only=True):
     """``core/v1`` ServiceSpec. ``clusterIP: None`` is a headless service."""
 
     ports: list[ServicePort] = []
@@ -56,7 +56,7 @@ class Service(ApiObject, frozen=True, forbid_unknown_fields=True, kw_only=True):
     status: JsonObject = {}
 
 
-class EndpointPort(Message, kw_only=True):
+class EndpointPort(Message, frozen=True, kw_only=True):
     """A port of endpoints; no number in an EndpointSlice means all ports."""
 
     name: str = ""
@@ -65,7 +65,7 @@ class EndpointPort(Message, kw_only=True):
     app_protocol: str | None = None
 
 
-class EndpointAddress(Message, kw_only=True):
+class EndpointAddress(Message, frozen=True, kw_only=True):
     """One address of an Endpoints object."""
 
     ip: str
@@ -74,7 +74,7 @@ class EndpointAddress(Message, kw_only=True):
     target_ref: ObjectReference | None = None
 
 
-class EndpointSubset(Message, kw_only=True):
+class EndpointSubset(Message, frozen=True, kw_only=True):
     """Addresses that have the same ports."""
 
     addresses: list[EndpointAddress] = []
@@ -88,7 +88,7 @@ class Endpoints(ApiObject, frozen=True, forbid_unknown_fields=True, kw_only=True
     subsets: list[EndpointSubset] = []
 
 
-class EndpointConditions(Message, kw_only=True):
+class EndpointConditions(Message, frozen=True, kw_only=True):
     """State of an endpoint; unset ``ready`` means ready."""
 
     ready: bool | None = None
@@ -96,7 +96,7 @@ class EndpointConditions(Message, kw_only=True):
     terminating: bool | None = None
 
 
-class Endpoint(Message, kw_only=True):
+class Endpoint(Message, frozen=True, kw_only=True):
     """One endpoint of a slice."""
 
     addresses: Annotated[list[str], Meta(min_length=1)]

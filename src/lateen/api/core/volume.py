@@ -8,7 +8,7 @@ from lateen.api.base import JsonObject, Message
 from lateen.api.core.container import ObjectFieldSelector, ResourceFieldSelector
 
 
-class KeyToPath(Message, kw_only=True):
+class KeyToPath(Message, frozen=True, kw_only=True):
     """A key and the relative path of its file; ``mode`` is permission bits."""
 
     key: str
@@ -16,7 +16,7 @@ class KeyToPath(Message, kw_only=True):
     mode: int | None = None
 
 
-class ConfigMapVolume(Message, kw_only=True):
+class ConfigMapVolume(Message, frozen=True, kw_only=True):
     """Files from a ConfigMap."""
 
     name: str = ""
@@ -25,7 +25,7 @@ class ConfigMapVolume(Message, kw_only=True):
     optional: bool | None = None
 
 
-class SecretVolume(Message, kw_only=True):
+class SecretVolume(Message, frozen=True, kw_only=True):
     """Files from a Secret."""
 
     secret_name: str = ""
@@ -34,7 +34,7 @@ class SecretVolume(Message, kw_only=True):
     optional: bool | None = None
 
 
-class SecretProjection(Message, kw_only=True):
+class SecretProjection(Message, frozen=True, kw_only=True):
     """Files from a Secret in a projected volume."""
 
     name: str = ""
@@ -42,21 +42,21 @@ class SecretProjection(Message, kw_only=True):
     optional: bool | None = None
 
 
-class EmptyDirVolume(Message, kw_only=True):
+class EmptyDirVolume(Message, frozen=True, kw_only=True):
     """An empty directory that lives as long as the pod; ``medium: Memory`` is a tmpfs."""
 
     medium: str = ""
     size_limit: str | int | None = None
 
 
-class HostPathVolume(Message, kw_only=True):
+class HostPathVolume(Message, frozen=True, kw_only=True):
     """A path of the machine."""
 
     path: str
     type: str | None = None
 
 
-class DownwardFile(Message, kw_only=True):
+class DownwardFile(Message, frozen=True, kw_only=True):
     """A file with a field of the pod."""
 
     path: str
@@ -65,14 +65,14 @@ class DownwardFile(Message, kw_only=True):
     mode: int | None = None
 
 
-class DownwardAPIVolume(Message, kw_only=True):
+class DownwardAPIVolume(Message, frozen=True, kw_only=True):
     """Files with fields of the pod."""
 
     items: list[DownwardFile] = []
     default_mode: int | None = None
 
 
-class ServiceAccountTokenProjection(Message, kw_only=True):
+class ServiceAccountTokenProjection(Message, frozen=True, kw_only=True):
     """A token of the pod's service account for one audience."""
 
     audience: str = ""
@@ -80,7 +80,7 @@ class ServiceAccountTokenProjection(Message, kw_only=True):
     path: str
 
 
-class VolumeProjection(Message, kw_only=True):
+class VolumeProjection(Message, frozen=True, kw_only=True):
     """One source of a projected volume."""
 
     secret: SecretProjection | None = None
@@ -91,21 +91,21 @@ class VolumeProjection(Message, kw_only=True):
     pod_certificate: JsonObject | None = None
 
 
-class ProjectedVolume(Message, kw_only=True):
+class ProjectedVolume(Message, frozen=True, kw_only=True):
     """Several sources in one directory."""
 
     sources: list[VolumeProjection] = []
     default_mode: int | None = None
 
 
-class PersistentVolumeClaimVolume(Message, kw_only=True):
+class PersistentVolumeClaimVolume(Message, frozen=True, kw_only=True):
     """A claimed volume."""
 
     claim_name: str
     read_only: bool = False
 
 
-class Volume(Message, kw_only=True):
+class Volume(Message, frozen=True, kw_only=True):
     """``core/v1`` Volume; exactly one source."""
 
     name: str

@@ -10,7 +10,7 @@ from lateen.api.core.selectors import IntOrString, LabelSelector
 from lateen.api.resource import ApiObject, ObjectMeta
 
 
-class RollingUpdate(Message, kw_only=True):
+class RollingUpdate(Message, frozen=True, kw_only=True):
     """How many pods may be missing or extra during an update; numbers or percentages."""
 
     max_unavailable: IntOrString | None = None
@@ -18,14 +18,14 @@ class RollingUpdate(Message, kw_only=True):
     partition: int | None = None
 
 
-class DeploymentStrategy(Message, kw_only=True):
+class DeploymentStrategy(Message, frozen=True, kw_only=True):
     """``RollingUpdate`` (default) or ``Recreate``."""
 
     type: Literal["RollingUpdate", "Recreate", ""] = ""
     rolling_update: RollingUpdate | None = None
 
 
-class DeploymentSpec(Message, kw_only=True):
+class DeploymentSpec(Message, frozen=True, kw_only=True):
     """``apps/v1`` DeploymentSpec."""
 
     replicas: int | None = None
@@ -45,7 +45,7 @@ class Deployment(ApiObject, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     status: JsonObject = {}
 
 
-class ReplicaSetSpec(Message, kw_only=True):
+class ReplicaSetSpec(Message, frozen=True, kw_only=True):
     """``apps/v1`` ReplicaSetSpec."""
 
     replicas: int | None = None
@@ -61,14 +61,14 @@ class ReplicaSet(ApiObject, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     status: JsonObject = {}
 
 
-class UpdateStrategy(Message, kw_only=True):
+class UpdateStrategy(Message, frozen=True, kw_only=True):
     """``RollingUpdate`` (default) or ``OnDelete``."""
 
     type: Literal["RollingUpdate", "OnDelete", ""] = ""
     rolling_update: RollingUpdate | None = None
 
 
-class StatefulSetSpec(Message, kw_only=True):
+class StatefulSetSpec(Message, frozen=True, kw_only=True):
     """``apps/v1`` StatefulSetSpec."""
 
     replicas: int | None = None
@@ -91,7 +91,7 @@ class StatefulSet(ApiObject, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     status: JsonObject = {}
 
 
-class DaemonSetSpec(Message, kw_only=True):
+class DaemonSetSpec(Message, frozen=True, kw_only=True):
     """``apps/v1`` DaemonSetSpec."""
 
     selector: LabelSelector
@@ -108,7 +108,7 @@ class DaemonSet(ApiObject, frozen=True, forbid_unknown_fields=True, kw_only=True
     status: JsonObject = {}
 
 
-class JobSpec(Message, kw_only=True):
+class JobSpec(Message, frozen=True, kw_only=True):
     """``batch/v1`` JobSpec."""
 
     parallelism: int | None = None
@@ -136,14 +136,14 @@ class Job(ApiObject, frozen=True, forbid_unknown_fields=True, kw_only=True):
     status: JsonObject = {}
 
 
-class JobTemplateSpec(Message, kw_only=True):
+class JobTemplateSpec(Message, frozen=True, kw_only=True):
     """The jobs that a CronJob makes."""
 
     metadata: ObjectMeta = ObjectMeta()
     spec: JobSpec
 
 
-class CronJobSpec(Message, kw_only=True):
+class CronJobSpec(Message, frozen=True, kw_only=True):
     """``batch/v1`` CronJobSpec."""
 
     schedule: str

@@ -14,19 +14,19 @@ SelectorLabels = Annotated[
 ]
 
 
-class LabelsSelector(Message, kw_only=True):
+class LabelsSelector(Message, frozen=True, kw_only=True):
     """``networking.istio.io`` WorkloadSelector: workloads of the namespace by labels."""
 
     labels: SelectorLabels = {}
 
 
-class MatchLabelsSelector(Message, kw_only=True):
+class MatchLabelsSelector(Message, frozen=True, kw_only=True):
     """``type.istio.io`` WorkloadSelector: workloads of the namespace by labels."""
 
     match_labels: SelectorLabels = {}
 
 
-class PolicyTargetReference(Message, kw_only=True):
+class PolicyTargetReference(Message, frozen=True, kw_only=True):
     """``type.istio.io`` PolicyTargetReference: what a policy attaches to."""
 
     group: str = ""

@@ -12,14 +12,14 @@ from lateen.api.networking.virtual_service import PortSelector
 from lateen.api.resource import ApiObject
 
 
-class HTTPCookieAttribute(Message, kw_only=True):
+class HTTPCookieAttribute(Message, frozen=True, kw_only=True):
     """A further attribute of a generated cookie, such as ``SameSite``."""
 
     name: str
     value: str = ""
 
 
-class HTTPCookie(Message, kw_only=True):
+class HTTPCookie(Message, frozen=True, kw_only=True):
     """Hash on a cookie; with a ``ttl`` it is generated when missing (0s: session cookie)."""
 
     name: str
@@ -28,19 +28,19 @@ class HTTPCookie(Message, kw_only=True):
     attributes: list[HTTPCookieAttribute] = []
 
 
-class RingHash(Message, kw_only=True):
+class RingHash(Message, frozen=True, kw_only=True):
     """Ring hash with at least this many virtual nodes (default 1024)."""
 
     minimum_ring_size: UInt64 = 0
 
 
-class MagLev(Message, kw_only=True):
+class MagLev(Message, frozen=True, kw_only=True):
     """Maglev with a prime table size below 5000011 (default 65537)."""
 
     table_size: UInt64 = 0
 
 
-class ConsistentHashLB(Message, kw_only=True):
+class ConsistentHashLB(Message, frozen=True, kw_only=True):
     """Soft session affinity: one hash key, one algorithm."""
 
     http_header_name: str | None = None
@@ -52,21 +52,21 @@ class ConsistentHashLB(Message, kw_only=True):
     minimum_ring_size: UInt64 = 0
 
 
-class Distribute(Message, kw_only=True):
+class Distribute(Message, frozen=True, kw_only=True):
     """Weights (sum 100) over localities for traffic that starts in ``from``."""
 
     from_: str = field(name="from", default="")
     to: dict[str, UInt32] = {}
 
 
-class Failover(Message, kw_only=True):
+class Failover(Message, frozen=True, kw_only=True):
     """Region that takes over for the region ``from``."""
 
     from_: str = field(name="from", default="")
     to: str = ""
 
 
-class LocalityLbSetting(Message, kw_only=True):
+class LocalityLbSetting(Message, frozen=True, kw_only=True):
     """Locality load balancing; ``distribute`` and ``failover`` exclude each other."""
 
     distribute: list[Distribute] = []
@@ -75,23 +75,24 @@ class LocalityLbSetting(Message, kw_only=True):
     enabled: bool | None = None
 
 
-class ZoneAwareLbSetting(Message, kw_only=True):
+class ZoneAwareLbSetting(Message, frozen=True, kw_only=True):
     """Zone-aware routing by Envoy; ``minClusterSize`` endpoints are needed for it."""
 
     enabled: bool | None = None
     min_cluster_size: UInt64 | None = None
     failover: list[Failover] = []
+    failover_priority: list[str] = []
 
 
-class WarmupConfiguration(Message, kw_only=True):
+class WarmupConfiguration(Message, frozen=True, kw_only=True):
     """Slow start of new endpoints."""
 
     duration: Duration
     minimum_percent: Annotated[float, Meta(ge=0, le=100)] | None = None
-    aggression: Annotated[float, Meta(ge=1)] | None = None
+    aggression: Annotated[float, Meta(ge=0)] | None = None
 
 
-class LoadBalancerSettings(Message, kw_only=True):
+class LoadBalancerSettings(Message, frozen=True, kw_only=True):
     """``simple`` and ``consistentHash`` exclude each other."""
 
     simple: (
@@ -107,7 +108,7 @@ class LoadBalancerSettings(Message, kw_only=True):
     warmup: WarmupConfiguration | None = None
 
 
-class TcpKeepalive(Message, kw_only=True):
+class TcpKeepalive(Message, frozen=True, kw_only=True):
     """TCP keepalive; unset values are the operating system's."""
 
     probes: UInt32 = 0
@@ -115,7 +116,7 @@ class TcpKeepalive(Message, kw_only=True):
     interval: Duration | None = None
 
 
-class TCPSettings(Message, kw_only=True):
+class TCPSettings(Message, frozen=True, kw_only=True):
     """Connection pool settings common to HTTP and TCP."""
 
     max_connections: Int32 = 0
@@ -125,14 +126,14 @@ class TCPSettings(Message, kw_only=True):
     idle_timeout: Duration | None = None
 
 
-class Http2KeepAlive(Message, kw_only=True):
+class Http2KeepAlive(Message, frozen=True, kw_only=True):
     """HTTP/2 PING keepalive of upstream connections."""
 
     interval: Duration | None = None
     timeout: Duration | None = None
 
 
-class HTTPSettings(Message, kw_only=True):
+class HTTPSettings(Message, frozen=True, kw_only=True):
     """Connection pool settings of HTTP/1.1, HTTP/2 and gRPC."""
 
     http1_max_pending_requests: Int32 = 0
@@ -146,29 +147,29 @@ class HTTPSettings(Message, kw_only=True):
     http2_keep_alive: Http2KeepAlive | None = None
 
 
-class ConnectionPoolSettings(Message, kw_only=True):
+class ConnectionPoolSettings(Message, frozen=True, kw_only=True):
     """Limits of connections and requests to one destination."""
 
     tcp: TCPSettings | None = None
     http: HTTPSettings | None = None
 
 
-class OutlierDetection(Message, kw_only=True):
+class OutlierDetection(Message, frozen=True, kw_only=True):
     """Ejection of endpoints that fail."""
 
     consecutive_errors: Int32 = 0
     split_external_local_origin_errors: bool = False
     consecutive_local_origin_failures: UInt32 | None = None
     consecutive_gateway_errors: UInt32 | None = None
-    consecutive_5xx_errors: UInt32 | None = None
+    consecutive_5xx_errors: UInt32 | None = field(name="consecutive5xxErrors", default=None)
     interval: Duration | None = None
     base_ejection_time: Duration | None = None
     max_ejection_percent: Int32 = 0
     min_health_percent: Int32 = 0
-    outlier_detection_http_error_codes: list[str] = []
+    outlier_detection_http_error_codes: list[int | str] = []
 
 
-class ClientTLSSettings(Message, kw_only=True):
+class ClientTLSSettings(Message, frozen=True, kw_only=True):
     """TLS towards an upstream."""
 
     mode: Literal["DISABLE", "SIMPLE", "MUTUAL", "ISTIO_MUTUAL"] = "DISABLE"
@@ -182,7 +183,7 @@ class ClientTLSSettings(Message, kw_only=True):
     ca_crl: str = ""
 
 
-class TunnelSettings(Message, kw_only=True):
+class TunnelSettings(Message, frozen=True, kw_only=True):
     """Tunnel TCP through the destination by HTTP CONNECT or POST."""
 
     protocol: str = ""
@@ -190,21 +191,21 @@ class TunnelSettings(Message, kw_only=True):
     target_port: UInt32
 
 
-class ProxyProtocol(Message, kw_only=True):
+class ProxyProtocol(Message, frozen=True, kw_only=True):
     """Send the PROXY protocol header upstream."""
 
     version: Literal["V1", "V2"] = "V1"
 
 
-class RetryBudget(Message, kw_only=True):
+class RetryBudget(Message, frozen=True, kw_only=True):
     """Concurrent retries as a share of active requests, instead of a fixed number."""
 
     percent: Annotated[float, Meta(ge=0, le=100)] | None = None
     min_retry_concurrency: UInt32 | None = None
-    interval: Duration | None = None
+    budget_interval: Duration | None = None
 
 
-class PortTrafficPolicy(Message, kw_only=True):
+class PortTrafficPolicy(Message, frozen=True, kw_only=True):
     """Policy of one port; replaces the destination-wide policy as a whole."""
 
     port: PortSelector | None = None
@@ -214,7 +215,7 @@ class PortTrafficPolicy(Message, kw_only=True):
     tls: ClientTLSSettings | None = None
 
 
-class TrafficPolicy(Message, kw_only=True):
+class TrafficPolicy(Message, frozen=True, kw_only=True):
     """What happens to traffic after routing."""
 
     load_balancer: LoadBalancerSettings | None = None
@@ -227,7 +228,7 @@ class TrafficPolicy(Message, kw_only=True):
     retry_budget: RetryBudget | None = None
 
 
-class Subset(Message, kw_only=True):
+class Subset(Message, frozen=True, kw_only=True):
     """A named set of endpoints, by labels."""
 
     name: str
@@ -235,7 +236,7 @@ class Subset(Message, kw_only=True):
     traffic_policy: TrafficPolicy | None = None
 
 
-class DestinationRuleSpec(Message, kw_only=True):
+class DestinationRuleSpec(Message, frozen=True, kw_only=True):
     """Policies for a host, after routing."""
 
     host: str

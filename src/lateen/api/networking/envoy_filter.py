@@ -38,14 +38,14 @@ Operation = Literal[
 ]
 
 
-class ProxyMatch(Message, kw_only=True):
+class ProxyMatch(Message, frozen=True, kw_only=True):
     """Proxies by version (a regular expression) and node metadata."""
 
     proxy_version: Annotated[str, Meta(max_length=1024)] = ""
     metadata: dict[str, str] = {}
 
 
-class ClusterMatch(Message, kw_only=True):
+class ClusterMatch(Message, frozen=True, kw_only=True):
     """Clusters by service, subset and port, or by exact name."""
 
     port_number: UInt32 = 0
@@ -54,14 +54,14 @@ class ClusterMatch(Message, kw_only=True):
     name: str = ""
 
 
-class RouteMatch(Message, kw_only=True):
+class RouteMatch(Message, frozen=True, kw_only=True):
     """A route by name or action."""
 
     name: str = ""
     action: Literal["ANY", "ROUTE", "REDIRECT", "DIRECT_RESPONSE"] = "ANY"
 
 
-class VirtualHostMatch(Message, kw_only=True):
+class VirtualHostMatch(Message, frozen=True, kw_only=True):
     """A virtual host by name or domain."""
 
     name: str = ""
@@ -69,7 +69,7 @@ class VirtualHostMatch(Message, kw_only=True):
     route: RouteMatch | None = None
 
 
-class RouteConfigurationMatch(Message, kw_only=True):
+class RouteConfigurationMatch(Message, frozen=True, kw_only=True):
     """Route configurations by name, port, or the gateway they belong to."""
 
     port_number: UInt32 = 0
@@ -79,20 +79,20 @@ class RouteConfigurationMatch(Message, kw_only=True):
     name: str = ""
 
 
-class SubFilterMatch(Message, kw_only=True):
+class SubFilterMatch(Message, frozen=True, kw_only=True):
     """A filter inside a network filter, for instance an HTTP filter."""
 
     name: str = ""
 
 
-class FilterMatch(Message, kw_only=True):
+class FilterMatch(Message, frozen=True, kw_only=True):
     """A network filter by name."""
 
     name: str = ""
     sub_filter: SubFilterMatch | None = None
 
 
-class FilterChainMatch(Message, kw_only=True):
+class FilterChainMatch(Message, frozen=True, kw_only=True):
     """A filter chain of a listener."""
 
     name: str = ""
@@ -103,7 +103,7 @@ class FilterChainMatch(Message, kw_only=True):
     destination_port: UInt32 = 0
 
 
-class ListenerMatch(Message, kw_only=True):
+class ListenerMatch(Message, frozen=True, kw_only=True):
     """Listeners by port or name."""
 
     port_number: UInt32 = 0
@@ -113,7 +113,7 @@ class ListenerMatch(Message, kw_only=True):
     name: str = ""
 
 
-class WaypointMatch(Message, kw_only=True):
+class WaypointMatch(Message, frozen=True, kw_only=True):
     """Where a patch goes in a waypoint."""
 
     port_number: UInt32 = 0
@@ -121,7 +121,7 @@ class WaypointMatch(Message, kw_only=True):
     route: RouteMatch | None = None
 
 
-class ConfigObjectMatch(Message, kw_only=True):
+class ConfigObjectMatch(Message, frozen=True, kw_only=True):
     """What a patch applies to; at most one of listener, routeConfiguration, cluster, waypoint."""
 
     context: PatchContext = "ANY"
@@ -132,7 +132,7 @@ class ConfigObjectMatch(Message, kw_only=True):
     waypoint: WaypointMatch | None = None
 
 
-class Patch(Message, kw_only=True):
+class Patch(Message, frozen=True, kw_only=True):
     """The change; ``value`` is Envoy configuration as JSON."""
 
     operation: Operation = "INVALID"
@@ -140,7 +140,7 @@ class Patch(Message, kw_only=True):
     filter_class: Literal["UNSPECIFIED", "AUTHN", "AUTHZ", "STATS"] = "UNSPECIFIED"
 
 
-class ConfigPatch(Message, kw_only=True):
+class ConfigPatch(Message, frozen=True, kw_only=True):
     """One patch."""
 
     apply_to: ApplyTo = "INVALID"
@@ -148,7 +148,7 @@ class ConfigPatch(Message, kw_only=True):
     patch: Patch | None = None
 
 
-class EnvoyFilterSpec(Message, kw_only=True):
+class EnvoyFilterSpec(Message, frozen=True, kw_only=True):
     """Patches of the generated Envoy configuration. Lower ``priority`` goes first."""
 
     workload_selector: LabelsSelector | None = None

@@ -6,13 +6,13 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from lateen.api.base import Duration, JsonObject, Message, UInt32
+from lateen.api.base import JsonObject, Message, UInt32
 from lateen.api.resource import ApiObject
 
 TLSProtocol = Literal["TLS_AUTO", "TLSV1_0", "TLSV1_1", "TLSV1_2", "TLSV1_3"]
 
 
-class TLSCertificate(Message, kw_only=True):
+class TLSCertificate(Message, frozen=True, kw_only=True):
     """Paths of a certificate and its key."""
 
     server_certificate: str = ""
@@ -20,7 +20,7 @@ class TLSCertificate(Message, kw_only=True):
     ca_certificates: str = ""
 
 
-class ServerTLSSettings(Message, kw_only=True):
+class ServerTLSSettings(Message, frozen=True, kw_only=True):
     """TLS of a server."""
 
     https_redirect: bool = False
@@ -47,7 +47,7 @@ class ServerTLSSettings(Message, kw_only=True):
     insecure_skip_verify: bool | None = None
 
 
-class Port(Message, kw_only=True):
+class Port(Message, frozen=True, kw_only=True):
     """A port that a server listens on. ``targetPort`` has no effect."""
 
     number: UInt32
@@ -56,21 +56,7 @@ class Port(Message, kw_only=True):
     target_port: UInt32 = 0
 
 
-class ConnectionSettings(Message, kw_only=True):
-    """Limits of downstream connections; ``EDGE`` hardens for the open internet."""
-
-    profile: str = ""
-    per_connection_buffer_limit: UInt32 | None = None
-    idle_timeout: Duration | None = None
-    stream_idle_timeout: Duration | None = None
-    request_timeout: Duration | None = None
-    request_headers_timeout: Duration | None = None
-    max_concurrent_streams: UInt32 | None = None
-    initial_stream_window_size: UInt32 | None = None
-    initial_connection_window_size: UInt32 | None = None
-
-
-class Server(Message, kw_only=True):
+class Server(Message, frozen=True, kw_only=True):
     """One listener of a gateway and the hosts it serves."""
 
     port: Port
@@ -79,10 +65,9 @@ class Server(Message, kw_only=True):
     tls: ServerTLSSettings | None = None
     default_endpoint: str = ""
     name: str = ""
-    connection_settings: ConnectionSettings | None = None
 
 
-class GatewaySpec(Message, kw_only=True):
+class GatewaySpec(Message, frozen=True, kw_only=True):
     """Servers of the proxies that ``selector`` picks."""
 
     servers: list[Server] = []

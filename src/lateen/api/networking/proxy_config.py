@@ -6,22 +6,22 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from lateen.api.base import Int32, JsonObject, Message
+from lateen.api.base import JsonObject, Message
 from lateen.api.networking.common import MatchLabelsSelector
 from lateen.api.resource import ApiObject
 
 
-class ProxyImage(Message, kw_only=True):
+class ProxyImage(Message, frozen=True, kw_only=True):
     """Which proxy image is injected."""
 
     image_type: str = ""
 
 
-class ProxyConfigSpec(Message, kw_only=True):
+class ProxyConfigSpec(Message, frozen=True, kw_only=True):
     """Settings of a proxy that take effect when it starts."""
 
     selector: MatchLabelsSelector | None = None
-    concurrency: Annotated[Int32, Meta(ge=0)] | None = None
+    concurrency: Annotated[int, Meta(ge=0, le=2147483647)] | None = None
     environment_variables: dict[str, Annotated[str, Meta(max_length=2048)]] = {}
     image: ProxyImage | None = None
 

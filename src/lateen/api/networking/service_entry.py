@@ -12,7 +12,7 @@ from lateen.api.networking.workload_entry import WorkloadEntrySpec
 from lateen.api.resource import ApiObject
 
 
-class ServicePort(Message, kw_only=True):
+class ServicePort(Message, frozen=True, kw_only=True):
     """A port of the service; ``targetPort`` is the endpoints' port when it differs."""
 
     number: UInt32
@@ -21,7 +21,7 @@ class ServicePort(Message, kw_only=True):
     target_port: UInt32 = 0
 
 
-class ServiceEntrySpec(Message, kw_only=True):
+class ServiceEntrySpec(Message, frozen=True, kw_only=True):
     """A service that is added to the registry."""
 
     hosts: Annotated[list[str], Meta(min_length=1, max_length=256)]
@@ -35,14 +35,14 @@ class ServiceEntrySpec(Message, kw_only=True):
     subject_alt_names: list[str] = []
 
 
-class ServiceEntryAddress(Message, kw_only=True):
+class ServiceEntryAddress(Message, frozen=True, kw_only=True):
     """An address that was allocated for a host."""
 
     value: str = ""
     host: str = ""
 
 
-class ServiceEntryStatus(Message, kw_only=True, forbid_unknown_fields=False):
+class ServiceEntryStatus(Message, frozen=True, kw_only=True, forbid_unknown_fields=False):
     """Conditions and the allocated addresses."""
 
     conditions: list[JsonObject] = []

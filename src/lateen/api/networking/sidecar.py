@@ -14,7 +14,7 @@ from lateen.api.resource import ApiObject
 CaptureMode = Literal["DEFAULT", "IPTABLES", "NONE"]
 
 
-class SidecarPort(Message, kw_only=True):
+class SidecarPort(Message, frozen=True, kw_only=True):
     """A port of a sidecar listener."""
 
     number: UInt32 = 0
@@ -23,7 +23,7 @@ class SidecarPort(Message, kw_only=True):
     target_port: UInt32 = 0
 
 
-class IstioIngressListener(Message, kw_only=True):
+class IstioIngressListener(Message, frozen=True, kw_only=True):
     """An inbound listener."""
 
     port: SidecarPort
@@ -34,7 +34,7 @@ class IstioIngressListener(Message, kw_only=True):
     connection_pool: ConnectionPoolSettings | None = None
 
 
-class IstioEgressListener(Message, kw_only=True):
+class IstioEgressListener(Message, frozen=True, kw_only=True):
     """An outbound listener and the hosts (``NAMESPACE/HOST``) that it reaches."""
 
     port: SidecarPort | None = None
@@ -43,14 +43,14 @@ class IstioEgressListener(Message, kw_only=True):
     hosts: list[str]
 
 
-class OutboundTrafficPolicy(Message, kw_only=True):
+class OutboundTrafficPolicy(Message, frozen=True, kw_only=True):
     """What happens to traffic for hosts that are not in the registry."""
 
     mode: Literal["REGISTRY_ONLY", "ALLOW_ANY"] = "REGISTRY_ONLY"
     egress_proxy: Destination | None = None
 
 
-class SidecarSpec(Message, kw_only=True):
+class SidecarSpec(Message, frozen=True, kw_only=True):
     """What the sidecars of a namespace, or of some workloads, accept and reach."""
 
     workload_selector: LabelsSelector | None = None

@@ -8,7 +8,7 @@ from lateen.api.base import Duration, Int32, JsonObject, Message, UInt32
 from lateen.api.resource import ApiObject
 
 
-class StringMatch(Message, kw_only=True):
+class StringMatch(Message, frozen=True, kw_only=True):
     """Exactly one of the three; RE2 syntax for ``regex``. None set matches presence."""
 
     exact: str | None = None
@@ -16,19 +16,19 @@ class StringMatch(Message, kw_only=True):
     regex: str | None = None
 
 
-class Percent(Message, kw_only=True):
+class Percent(Message, frozen=True, kw_only=True):
     """A percentage from 0 to 100, fractions allowed."""
 
     value: float = 0.0
 
 
-class PortSelector(Message, kw_only=True):
+class PortSelector(Message, frozen=True, kw_only=True):
     """A port by number."""
 
     number: UInt32 = 0
 
 
-class Destination(Message, kw_only=True):
+class Destination(Message, frozen=True, kw_only=True):
     """Where traffic goes: a service of the registry, its subset and port."""
 
     host: str
@@ -36,7 +36,7 @@ class Destination(Message, kw_only=True):
     port: PortSelector | None = None
 
 
-class HeaderOperations(Message, kw_only=True):
+class HeaderOperations(Message, frozen=True, kw_only=True):
     """Headers to set (overwrite), add (append) and remove."""
 
     set: dict[str, str] = {}
@@ -44,14 +44,14 @@ class HeaderOperations(Message, kw_only=True):
     remove: list[str] = []
 
 
-class Headers(Message, kw_only=True):
+class Headers(Message, frozen=True, kw_only=True):
     """Header changes on the way in and on the way back."""
 
     request: HeaderOperations | None = None
     response: HeaderOperations | None = None
 
 
-class HTTPMatchRequest(Message, kw_only=True):
+class HTTPMatchRequest(Message, frozen=True, kw_only=True):
     """Conditions on a request; all must hold."""
 
     name: str = ""
@@ -70,7 +70,7 @@ class HTTPMatchRequest(Message, kw_only=True):
     stat_prefix: str = ""
 
 
-class HTTPRouteDestination(Message, kw_only=True):
+class HTTPRouteDestination(Message, frozen=True, kw_only=True):
     """One weighted destination of an HTTP route."""
 
     destination: Destination
@@ -78,17 +78,18 @@ class HTTPRouteDestination(Message, kw_only=True):
     headers: Headers | None = None
 
 
-class RouteDestination(Message, kw_only=True):
+class RouteDestination(Message, frozen=True, kw_only=True):
     """One weighted destination of a TCP or TLS route."""
 
     destination: Destination
     weight: Int32 = 0
 
 
-class HTTPRedirect(Message, kw_only=True):
-    """Answer with a redirect. ``port`` and ``derivePort`` exclude each other."""
+class HTTPRedirect(Message, frozen=True, kw_only=True):
+    """A redirect. ``port`` excludes ``derivePort``, ``uri`` excludes ``prefixRewrite``."""
 
     uri: str = ""
+    prefix_rewrite: str = ""
     authority: str = ""
     port: UInt32 | None = None
     derive_port: Literal["FROM_PROTOCOL_DEFAULT", "FROM_REQUEST_PORT"] | None = None
@@ -96,28 +97,28 @@ class HTTPRedirect(Message, kw_only=True):
     redirect_code: UInt32 = 0
 
 
-class HTTPBody(Message, kw_only=True):
+class HTTPBody(Message, frozen=True, kw_only=True):
     """The body of a direct response: text, or base64 bytes."""
 
     string: str | None = None
     bytes: str | None = None
 
 
-class HTTPDirectResponse(Message, kw_only=True):
+class HTTPDirectResponse(Message, frozen=True, kw_only=True):
     """Answer from the proxy itself."""
 
     status: UInt32
     body: HTTPBody | None = None
 
 
-class RegexRewrite(Message, kw_only=True):
+class RegexRewrite(Message, frozen=True, kw_only=True):
     """Rewrite the path by an RE2 expression; ``rewrite`` may refer to groups as ``\\1``."""
 
     match: str = ""
     rewrite: str = ""
 
 
-class HTTPRewrite(Message, kw_only=True):
+class HTTPRewrite(Message, frozen=True, kw_only=True):
     """Change path or authority before forwarding."""
 
     uri: str = ""
@@ -125,7 +126,7 @@ class HTTPRewrite(Message, kw_only=True):
     uri_regex_rewrite: RegexRewrite | None = None
 
 
-class HTTPRetry(Message, kw_only=True):
+class HTTPRetry(Message, frozen=True, kw_only=True):
     """Retry policy. Zero attempts switch retries off."""
 
     attempts: Int32 = 0
@@ -136,7 +137,7 @@ class HTTPRetry(Message, kw_only=True):
     backoff: Duration | None = None
 
 
-class CorsPolicy(Message, kw_only=True):
+class CorsPolicy(Message, frozen=True, kw_only=True):
     """Cross-origin resource sharing."""
 
     allow_origin: list[str] = []
@@ -149,7 +150,7 @@ class CorsPolicy(Message, kw_only=True):
     unmatched_preflights: Literal["UNSPECIFIED", "FORWARD", "IGNORE"] = "UNSPECIFIED"
 
 
-class FaultDelay(Message, kw_only=True):
+class FaultDelay(Message, frozen=True, kw_only=True):
     """Delay a share of requests."""
 
     percent: Int32 = 0
@@ -158,7 +159,7 @@ class FaultDelay(Message, kw_only=True):
     percentage: Percent | None = None
 
 
-class FaultAbort(Message, kw_only=True):
+class FaultAbort(Message, frozen=True, kw_only=True):
     """Answer a share of requests with an error."""
 
     percent: Int32 = 0
@@ -168,28 +169,28 @@ class FaultAbort(Message, kw_only=True):
     percentage: Percent | None = None
 
 
-class HTTPFaultInjection(Message, kw_only=True):
+class HTTPFaultInjection(Message, frozen=True, kw_only=True):
     """Faults to inject for tests of resilience."""
 
     delay: FaultDelay | None = None
     abort: FaultAbort | None = None
 
 
-class HTTPMirrorPolicy(Message, kw_only=True):
+class HTTPMirrorPolicy(Message, frozen=True, kw_only=True):
     """Send a copy of a share of requests to ``destination``, whose answers are dropped."""
 
     destination: Destination
     percentage: Percent | None = None
 
 
-class Delegate(Message, kw_only=True):
+class Delegate(Message, frozen=True, kw_only=True):
     """Another VirtualService that has the routes."""
 
     name: str = ""
     namespace: str = ""
 
 
-class HTTPRoute(Message, kw_only=True):
+class HTTPRoute(Message, frozen=True, kw_only=True):
     """One rule for HTTP, HTTP/2 and gRPC traffic. Rules are tried in order."""
 
     name: str = ""
@@ -210,7 +211,7 @@ class HTTPRoute(Message, kw_only=True):
     headers: Headers | None = None
 
 
-class TLSMatchAttributes(Message, kw_only=True):
+class TLSMatchAttributes(Message, frozen=True, kw_only=True):
     """Conditions on a TLS connection that is not terminated."""
 
     sni_hosts: list[str]
@@ -221,14 +222,14 @@ class TLSMatchAttributes(Message, kw_only=True):
     source_namespace: str = ""
 
 
-class TLSRoute(Message, kw_only=True):
+class TLSRoute(Message, frozen=True, kw_only=True):
     """One rule for TLS traffic by SNI."""
 
     match: list[TLSMatchAttributes]
     route: list[RouteDestination] = []
 
 
-class L4MatchAttributes(Message, kw_only=True):
+class L4MatchAttributes(Message, frozen=True, kw_only=True):
     """Conditions on a TCP connection."""
 
     destination_subnets: list[str] = []
@@ -239,14 +240,14 @@ class L4MatchAttributes(Message, kw_only=True):
     source_namespace: str = ""
 
 
-class TCPRoute(Message, kw_only=True):
+class TCPRoute(Message, frozen=True, kw_only=True):
     """One rule for opaque TCP traffic."""
 
     match: list[L4MatchAttributes] = []
     route: list[RouteDestination] = []
 
 
-class VirtualServiceSpec(Message, kw_only=True):
+class VirtualServiceSpec(Message, frozen=True, kw_only=True):
     """Routing rules for hosts. No hosts: a delegate that others refer to."""
 
     hosts: list[str] = []

@@ -10,7 +10,7 @@ from lateen.api.base import JsonObject, Message, UInt32
 from lateen.api.resource import ApiObject
 
 
-class WorkloadEntrySpec(Message, kw_only=True):
+class WorkloadEntrySpec(Message, frozen=True, kw_only=True):
     """One workload outside of Kubernetes, or an endpoint of a ServiceEntry.
 
     ``address`` is an IP address, a DNS name or ``unix://`` path; ``ports`` maps service port names

@@ -11,21 +11,21 @@ from lateen.api.networking.workload_entry import WorkloadEntrySpec
 from lateen.api.resource import ApiObject
 
 
-class WorkloadGroupMetadata(Message, kw_only=True):
+class WorkloadGroupMetadata(Message, frozen=True, kw_only=True):
     """Labels and annotations of the entries that are made."""
 
     labels: Annotated[dict[str, str], Meta(max_length=256)] = {}
     annotations: Annotated[dict[str, str], Meta(max_length=256)] = {}
 
 
-class HTTPHeader(Message, kw_only=True):
+class HTTPHeader(Message, frozen=True, kw_only=True):
     """A header of a probe."""
 
     name: str = ""
     value: str = ""
 
 
-class HTTPHealthCheckConfig(Message, kw_only=True):
+class HTTPHealthCheckConfig(Message, frozen=True, kw_only=True):
     """Probe by HTTP GET."""
 
     path: str = ""
@@ -35,27 +35,27 @@ class HTTPHealthCheckConfig(Message, kw_only=True):
     http_headers: list[HTTPHeader] = []
 
 
-class TCPHealthCheckConfig(Message, kw_only=True):
+class TCPHealthCheckConfig(Message, frozen=True, kw_only=True):
     """Probe by opening a connection."""
 
     host: str = ""
     port: UInt32
 
 
-class ExecHealthCheckConfig(Message, kw_only=True):
+class ExecHealthCheckConfig(Message, frozen=True, kw_only=True):
     """Probe by running a command in the workload."""
 
     command: list[str]
 
 
-class GrpcHealthCheckConfig(Message, kw_only=True):
+class GrpcHealthCheckConfig(Message, frozen=True, kw_only=True):
     """Probe by the gRPC health protocol."""
 
     port: UInt32 = 0
     service: str = ""
 
 
-class ReadinessProbe(Message, kw_only=True):
+class ReadinessProbe(Message, frozen=True, kw_only=True):
     """How the agent of a workload checks it; exactly one method."""
 
     initial_delay_seconds: Int32 = 0
@@ -69,7 +69,7 @@ class ReadinessProbe(Message, kw_only=True):
     grpc: GrpcHealthCheckConfig | None = None
 
 
-class WorkloadGroupSpec(Message, kw_only=True):
+class WorkloadGroupSpec(Message, frozen=True, kw_only=True):
     """Template of the WorkloadEntry objects of machines that register themselves."""
 
     metadata: WorkloadGroupMetadata | None = None

@@ -1,0 +1,116 @@
+"""Where in a text a field stands: one document is parsed again, with positions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import lru_cache
+
+import yaml
+
+from lateen.api.findings import FieldPath, Finding
+from lateen.api.yamltext import Document, YamlError, compose, split_documents
+
+Position = tuple[int, int]
+"""Line and column, both 1-based; (0, 0) when unknown."""
+
+
+def locate(text: str, document: int, path: FieldPath) -> Position:
+    """Line and column of the key (or list item) that ``path`` names in a document of ``text``.
+
+    A path that goes further than the document (a missing field) yields its last part that exists.
+    Returns ``(0, 0)`` if there is no such document or it cannot be parsed.
+    """
+    documents = split_documents(text)
+    if not 0 <= document < len(documents):
+        return 0, 0
+    root = _compose(documents[document])
+    if root is None:
+        return 0, 0
+    line, column = _walk(root, path)
+    return documents[document].line + line, column + 1
+
+
+@lru_cache(maxsize=64)
+def _compose(document: Document) -> yaml.Node | None:
+    try:
+        return compose(document)
+    except YamlError:
+        return None
+
+
+def _walk(root: yaml.Node, path: FieldPath) -> Position:
+    node = root
+    mark = root.start_mark
+    for part in path:
+        if isinstance(node, yaml.MappingNode):
+            found = _entry(node, str(part))
+            if found is None:
+                break
+            key, node = found
+            mark = key.start_mark
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+            if not 0 <= part < len(node.value):
+                break
+            node = node.value[part]
+            mark = node.start_mark
+        else:
+            break
+    return mark.line, mark.column
+
+
+def _entry(node: yaml.MappingNode, name: str) -> tuple[yaml.Node, yaml.Node] | None:
+    merged: tuple[yaml.Node, yaml.Node] | None = None
+    for key, value in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            continue
+        if key.value == name:
+            return key, value
+        if key.value == "<<" and merged is None:
+            sources = value.value if isinstance(value, yaml.SequenceNode) else [value]
+            for source in sources:
+                if isinstance(source, yaml.MappingNode) and merged is None:
+                    merged = _entry(source, name)
+    return merged
+
+
+def excerpt(text: str, line: int, column: int, context: int = 1) -> str:
+    """The line with ``context`` lines around it, numbered, and a caret under the column."""
+    lines = text.split("\n")
+    if not 1 <= line <= len(lines):
+        return ""
+    first, last = max(1, line - context), min(len(lines), line + context)
+    width = len(str(last))
+    shown: list[str] = []
+    for number in range(first, last + 1):
+        marker = ">" if number == line else " "
+        shown.append(f"{marker} {number:>{width}} | {lines[number - 1].rstrip()}".rstrip())
+        if number == line and column > 0:
+            shown.append(f"  {'':>{width}} | {' ' * (column - 1)}^")
+    return "\n".join(shown)
+
+
+def with_positions(
+    findings: Iterable[Finding], read_text: Callable[[str], str | None]
+) -> list[Finding]:
+    """The findings with line and column filled in, where their text can be had.
+
+    ``read_text`` gives the text of a provenance's path, or None if it cannot be read.
+    """
+    texts: dict[str, str | None] = {}
+    result: list[Finding] = []
+    for finding in findings:
+        where = finding.provenance
+        if finding.line or not where.path:
+            result.append(finding)
+            continue
+        if where.path not in texts:
+            texts[where.path] = read_text(where.path)
+        text = texts[where.path]
+        if text is None:
+            result.append(finding)
+            continue
+        prefix: FieldPath = ("items", where.item) if where.item >= 0 else ()
+        line, column = locate(text, where.document, (*prefix, *finding.path))
+        result.append(replace(finding, line=line or where.line, column=column))
+    return result
