@@ -8,7 +8,9 @@ objects as users write them. Beside it stands ``NAME.ir.yaml``, the readable dum
     proxy: {workload: productpage-v1}             # a Deployment or Pod, by name
     proxy: {type: router, namespace: istio-system, labels: {istio: ingressgateway}}
     mesh: {outboundTrafficPolicy: {mode: REGISTRY_ONLY}}
-    show: {routes: ["9080"], clusters: ["*reviews*"], listeners: [], findings: true}
+    show: {routes: ["9080"], hosts: ["reviews*"], clusters: ["*reviews*"], findings: false}
+
+``show`` names the parts the case is about (``hosts``: virtual hosts); without it all are shown.
 
 Each Deployment stands for one ready pod per replica, with a sidecar unless its template's label
 ``sidecar.istio.io/inject`` is "false".
@@ -50,7 +52,7 @@ class Case:
     @property
     def name(self) -> str:
         """``TOPIC/NAME``."""
-        return str(self.path.relative_to(CASES)).removesuffix(".in.yaml")
+        return name_of(self.path)
 
     @property
     def expected(self) -> Path:
@@ -61,6 +63,11 @@ class Case:
 def paths() -> list[Path]:
     """Every case."""
     return sorted(CASES.glob("*/*.in.yaml"))
+
+
+def name_of(path: Path) -> str:
+    """``TOPIC/NAME`` of the case in a file."""
+    return str(path.relative_to(CASES)).removesuffix(".in.yaml")
 
 
 def read(path: Path) -> Case:
@@ -131,6 +138,8 @@ def shown(case: Case, config: ProxyConfiguration) -> str:
                 for part in everything.get(section, [])  # type: ignore[attr-defined]
                 if any(fnmatchcase(_name(part), pattern) for pattern in patterns)
             ]
+            if section == "routes" and "hosts" in show:
+                kept = [_with_hosts(part, show["hosts"]) for part in kept]
             everything[section] = kept
             if not kept:
                 del everything[section]
@@ -141,6 +150,15 @@ def shown(case: Case, config: ProxyConfiguration) -> str:
 
 def _name(part: dict[str, Any]) -> str:
     return str(part.get("name", part.get("cluster", "")))
+
+
+def _with_hosts(configuration: dict[str, Any], patterns: list[str]) -> dict[str, Any]:
+    hosts = [
+        host
+        for host in configuration.get("virtual_hosts", [])
+        if any(fnmatchcase(host["name"], pattern) for pattern in patterns)
+    ]
+    return configuration | {"virtual_hosts": hosts}
 
 
 def _mesh_object(mesh: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pytest
 from tests.translate import golden
 
 
-@pytest.mark.parametrize("path", golden.paths(), ids=lambda path: golden.read(path).name)
+@pytest.mark.parametrize("path", golden.paths(), ids=golden.name_of)
 def test_case_gives_its_golden_ir(path: Path, update: bool) -> None:
     case = golden.read(path)
     text = golden.shown(case, golden.configuration(case))

@@ -136,7 +136,8 @@ def _manager_chain(
 
     def make() -> FilterChain:
         return FilterChain(
-            name=name,
+            # The one clear-text chain of a listener has no name in Istio either.
+            name=name if tls is not None else "",
             match=match,
             tls=tls,
             connect_timeout=HANDSHAKE_TIMEOUT if tls is not None else None,
