@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from tests.model.meshes import istio, mesh, rule_ids
-
 from lateen.model.destination_rules import EffectiveDestinationRule, destination_rules
 from lateen.model.snapshot import Snapshot
+from tests.model.meshes import istio, mesh, rule_ids
 
 HOST = "reviews.shop.svc.cluster.local"
 

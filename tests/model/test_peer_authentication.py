@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from tests.model.meshes import istio, mesh, rule_ids
-
 from lateen.model.peer_authentication import peer_authentications
 from lateen.model.snapshot import Snapshot
+from tests.model.meshes import istio, mesh, rule_ids
 
 
 def pa(name: str, spec: str, namespace: str = "shop", created: str = "") -> str:

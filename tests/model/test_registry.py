@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from tests.model.meshes import istio, mesh, pod, pod_key, rule_ids, service
-
 from lateen.model.scope import scope_of_pod
 from lateen.model.service import Health, Locality, Protocol, Resolution, Service
 from lateen.model.snapshot import Snapshot
+from tests.model.meshes import istio, mesh, pod, pod_key, rule_ids, service
 
 REVIEWS = "reviews.default.svc.cluster.local"
 

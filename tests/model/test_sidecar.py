@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from tests.model.meshes import istio, mesh, pod, pod_key, service
-
 from lateen.model.gateways import gateways
 from lateen.model.proxies import proxy_of
 from lateen.model.proxy import ProxyType
 from lateen.model.scope import scope_of, scope_of_pod
 from lateen.model.sidecar import SidecarScope, sidecars
 from lateen.model.snapshot import Snapshot
+from tests.model.meshes import istio, mesh, pod, pod_key, service
 
 SERVICES = (
     service("a", "shop", ports="[{name: http, port: 80}, {name: tcp, port: 90}]"),

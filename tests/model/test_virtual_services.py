@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from tests.model.meshes import istio, mesh, rule_ids
-
 from lateen.model.virtual_services import EffectiveVirtualService, most_specific, virtual_services
+from tests.model.meshes import istio, mesh, rule_ids
 
 
 def vs(name: str, spec: str, namespace: str = "default", created: str = "") -> str:

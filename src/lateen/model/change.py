@@ -28,6 +28,9 @@ class ChangeSet:
     """Services that came, went, or whose definition changed."""
     endpoints: frozenset[ServiceName] = frozenset()
     """Services whose endpoints changed (their definition may have changed as well)."""
+    inline: frozenset[ServiceName] = frozenset()
+    """Those of ``endpoints`` whose endpoints are written into clusters and listeners (headless,
+    DNS, ServiceEntry NONE), so that new load assignments alone do not do."""
     workloads: frozenset[ObjectKey] = frozenset()
     """Pods and WorkloadEntries whose mesh-relevant facts changed (labels, address, identity)."""
     everything: bool = False
@@ -45,11 +48,15 @@ class ChangeSet:
 
     @property
     def only_endpoints(self) -> bool:
-        """Whether no more than addresses behind services changed (the cheapest push)."""
+        """Whether only load assignments of `endpoints` differ (the cheapest push).
+
+        Proxies in ``workloads`` may have another scope all the same.
+        """
         endpoint_kinds = {"Pod", "EndpointSlice", "Endpoints", "WorkloadEntry", "Node"}
         return (
             not self.everything
             and not self.services
+            and not self.inline
             and all(key.kind in endpoint_kinds for key in self.keys)
         )
 
@@ -59,6 +66,7 @@ class ChangeSet:
             keys=self.keys | later.keys,
             services=self.services | later.services,
             endpoints=self.endpoints | later.endpoints,
+            inline=self.inline | later.inline,
             workloads=self.workloads | later.workloads,
             everything=self.everything or later.everything,
         )

@@ -79,6 +79,8 @@ class _Namespace:
     """The rules of one namespace: those its own clients use, and those others may."""
 
     layer: Mapping[str, Resource]
+    single: Mapping[Resource, EffectiveDestinationRule]
+    """Each DestinationRule by itself."""
     local: _HostTable
     exported: _HostTable
     findings: tuple[Finding, ...]
@@ -196,7 +198,12 @@ def _of_namespace(
     if old is not None:
         for local, table in ((True, old.local), (False, old.exported)):
             known.update(((local, rule.host, rule.sources), rule) for rule in table.all())
-    single = [_single(resource, default) for resource in layer.values()]
+    by_resource = old.single if old is not None else {}
+    made = {
+        resource: by_resource.get(resource) or _single(resource, default)
+        for resource in layer.values()
+    }
+    single = list(made.values())
     single.sort(key=lambda rule: (rule.selector is None, age_key(rule.sources[0])))
     # In the root namespace public rules are everybody's last resort, not its clients' first.
     own = [
@@ -223,7 +230,7 @@ def _of_namespace(
     for table in tables:
         for rule in table.all():
             findings.update({(f.key, f.path): f for f in rule.findings})
-    return _Namespace(layer, tables[0], tables[1], tuple(findings.values()))
+    return _Namespace(layer, made, tables[0], tables[1], tuple(findings.values()))
 
 
 def _single(resource: Resource, default: tuple[str, ...]) -> EffectiveDestinationRule:

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from lateen.api.findings import Finding
 from lateen.api.resource import ObjectKey
+from lateen.model.label_selectors import selects
 from lateen.model.layers import Layers
 from lateen.model.service import Endpoint, Registry, Service
 from lateen.model.visibility import is_visible
@@ -217,9 +218,5 @@ def selectors_of(
     specs = selecting[namespace]
     found = list(by_pair.get(None, ()))
     for pair in labels.items():
-        found.extend(
-            key
-            for key in by_pair.get(pair, ())
-            if all(labels.get(name) == value for name, value in specs[key].items())
-        )
+        found.extend(key for key in by_pair.get(pair, ()) if selects(specs[key], labels))
     return tuple(sorted(found))

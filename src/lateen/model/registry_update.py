@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
 
 from lateen.api.findings import Finding
 from lateen.api.resource import ObjectKey, Resource
 from lateen.model import endpoints as collect
-from lateen.model import kinds, rules
+from lateen.model import kinds
+from lateen.model.assembly import Assembly
 from lateen.model.change import ServiceName
-from lateen.model.definitions import (
-    annotated_accounts,
-    cluster_ips,
-    define,
-    hosts_of,
-    same_service,
-    service_selector,
-)
+from lateen.model.definitions import cluster_ips, hosts_of, same_service, service_selector
+from lateen.model.label_selectors import selects
 from lateen.model.layers import Draft
 from lateen.model.mesh import MeshFacts
 from lateen.model.ordering import age_key, workload_order
 from lateen.model.registry import Pair, RegistryState, selectors_of
-from lateen.model.service import Endpoint, Registry, Resolution, Service
+from lateen.model.service import Endpoint, Resolution, Service
 from lateen.model.workloads import Workload, node_locality, workload_of_entry, workload_of_pod
 
 Lookup = Callable[[ObjectKey], Resource | None]
@@ -34,6 +29,10 @@ RELEVANT = frozenset({*_SOURCES, *_SLICES, *_WORKLOADS, kinds.NODE, kinds.NAMESP
 """Kinds that the registry is made from."""
 
 
+_FEW = 4
+"""Up to so many new selectors are tried on every workload; an index pays off only above."""
+
+
 @dataclass(frozen=True, slots=True)
 class Update:
     """A new registry state and what differs from the previous one."""
@@ -41,6 +40,7 @@ class Update:
     state: RegistryState
     services: frozenset[ServiceName]
     endpoints: frozenset[ServiceName]
+    inline: frozenset[ServiceName]
     workloads: frozenset[ObjectKey]
 
 
@@ -95,6 +95,13 @@ class _Updater:
         self.removed: dict[ObjectKey, set[ObjectKey]] = {}
         """Selecting objects to workloads that became, and ceased to be, their members."""
         self.changed_workloads: set[ObjectKey] = set()
+        self.assembly = Assembly(
+            mesh=mesh,
+            owner_of=self.owner_of,
+            workload=self.workload,
+            workloads_of=self.workloads_of,
+            slices_of=self.slices_of,
+        )
 
     def run(self, changed: list[ObjectKey]) -> Update:
         by_kind: dict[tuple[str, str], list[ObjectKey]] = {}
@@ -116,12 +123,16 @@ class _Updater:
         self.settle_members()
         services: set[ServiceName] = set()
         endpoints: set[ServiceName] = set()
+        inline: set[ServiceName] = set()
         for namespace, host in self.dirty:
             service_differs, endpoints_differ = self.rebuild(namespace, host)
             if service_differs:
                 services.add((host, namespace))
             if endpoints_differ:
                 endpoints.add((host, namespace))
+                service = self.services.get(namespace, host)
+                if service is not None and service.resolution is not Resolution.CLIENT_SIDE:
+                    inline.add((host, namespace))
         return Update(
             state=RegistryState(
                 workloads=self.workloads.result(),
@@ -141,6 +152,7 @@ class _Updater:
             ),
             services=frozenset(services),
             endpoints=frozenset(endpoints),
+            inline=frozenset(inline),
             workloads=frozenset(self.changed_workloads),
         )
 
@@ -292,18 +304,9 @@ class _Updater:
     def scan_new_selectors(self) -> None:
         """Find the members of objects whose selector is new, in one pass over a namespace."""
         for namespace, keys in self.rescan.items():
-            selectors: dict[Pair | None, tuple[ObjectKey, ...]] = {}
-            specs = {}
-            for key in keys:
-                specs[key] = spec = self.selecting.layer(namespace)[key]
-                selectors[_pair(spec)] = (*selectors.get(_pair(spec), ()), key)
-            found: dict[ObjectKey, set[ObjectKey]] = {key: set() for key in keys}
-            for workload in self.workloads.layer(namespace).values():
-                for key in selectors_of(
-                    {namespace: selectors}, {namespace: specs}, namespace, workload.labels
-                ):
-                    found[key].add(workload.key)
-            for key, members in found.items():
+            specs = {key: self.selecting.layer(namespace)[key] for key in keys}
+            workloads = self.workloads.layer(namespace).values()
+            for key, members in _members_of(specs, workloads).items():
                 old = set(self.members.get(namespace, key) or ())
                 self.added[key] = members - old
                 self.removed[key] = old - members
@@ -338,106 +341,32 @@ class _Updater:
         """Compute one service again; says whether its definition and its endpoints differ."""
         keys = self.sources.get(namespace, host) or ()
         found = [r for key in keys if (r := self.after(key)) is not None]
-        findings: list[Finding] = []
-        usable = []
-        for resource in found:
-            problem = self.lost_claim(resource)
-            if problem is None:
-                usable.append(resource)
-            else:
-                findings.append(problem)
         home = self.after(ObjectKey(*kinds.NAMESPACE, "", namespace))
-        labels = home.labels if home is not None else {}
-        service, used, left_out = define(host, usable, self.mesh, labels)
-        findings += left_out
-        endpoints: tuple[Endpoint, ...] = ()
-        if service is not None:
-            service, endpoints, more = self.with_endpoints(service, used)
-            findings += more
+        built = self.assembly.build(host, found, home.labels if home is not None else {})
         return (
-            self.keep_service(namespace, host, service),
-            self.keep_endpoints(namespace, host, endpoints, findings),
-        )
-
-    def lost_claim(self, resource: Resource) -> Finding | None:
-        """The finding about a Service whose ClusterIP belongs to an older Service."""
-        if resource.key.kind != "Service":
-            return None
-        for ip in cluster_ips(resource):
-            claimants = self.claims.get("", ip) or ()
-            if claimants and claimants[0] != resource.key:
-                winner = self.after(claimants[0])
-                place = f" ({winner.provenance})" if winner is not None else ""
-                return rules.finding(
-                    rules.CLUSTER_IP_TAKEN,
-                    resource,
-                    ("spec", "clusterIP"),
-                    f"clusterIP {ip} already belongs to {claimants[0]}{place}",
-                    "Remove spec.clusterIP from one of the two.",
-                )
-        return None
-
-    def with_endpoints(
-        self, service: Service, used: tuple[Resource, ...]
-    ) -> tuple[Service, tuple[Endpoint, ...], list[Finding]]:
-        if service.resolution is Resolution.ALIAS:
-            return service, (), []
-        if service.registry is Registry.KUBERNETES:
-            return self.kubernetes_endpoints(service, used[0])
-        endpoints: list[Endpoint] = []
-        accounts: set[str] = set()
-        for resource in used:
-            found = collect.from_service_entry(
-                service, resource, self.workloads_of(resource.key), self.mesh
-            )
-            endpoints += found.endpoints
-            accounts |= found.accounts
-        if service.resolution is Resolution.DNS_ROUND_ROBIN:
-            first: dict[str, Endpoint] = {}
-            for endpoint in endpoints:
-                first.setdefault(endpoint.service_port, endpoint)
-            endpoints = list(first.values())
-        sans = (*service.service_accounts, *sorted(accounts - {*service.service_accounts}))
-        return replace(service, service_accounts=sans), tuple(endpoints), []
-
-    def kubernetes_endpoints(
-        self, service: Service, resource: Resource
-    ) -> tuple[Service, tuple[Endpoint, ...], list[Finding]]:
-        findings: list[Finding] = []
-        members = self.workloads_of(resource.key)
-        listing = self.slices_of(service)
-        if listing:
-            found = collect.from_slices(service, listing, self.workload)
-            entries = [w for w in members if w.key.kind == "WorkloadEntry"]
-            extra = collect.from_workloads(service, entries)
-            found.endpoints += extra.endpoints
-            found.accounts |= extra.accounts
-        else:
-            found = collect.from_workloads(service, members)
-            if service.selector and not members:
-                findings.append(_selects_nothing(resource, service))
-        for name in dict.fromkeys(name for name, _ in found.missing_ports):
-            pod = next(key for port, key in found.missing_ports if port == name)
-            findings.append(_missing_port(resource, service, name, pod))
-        accounts = found.accounts | annotated_accounts(service, self.mesh)
-        return (
-            replace(service, service_accounts=tuple(sorted(accounts))),
-            tuple(found.endpoints),
-            findings,
+            self.keep_service(namespace, host, built.service),
+            self.keep_endpoints(namespace, host, built.endpoints, built.findings),
         )
 
     def workloads_of(self, source: ObjectKey) -> list[Workload]:
+        """The workloads that a Service or ServiceEntry selects."""
         keys = self.members.get(source.namespace, source) or ()
         return [w for key in keys if (w := self.workload(key)) is not None]
 
     def workload(self, key: ObjectKey) -> Workload | None:
+        """The workload that a Pod or WorkloadEntry is."""
         return self.workloads.get(key.namespace, key)
 
-    def slices_of(self, service: Service) -> list[Resource]:
+    def slices_of(self, namespace: str, name: str) -> list[Resource]:
         """EndpointSlices of a service, or else its Endpoints object (slices mirror it)."""
-        keys = self.slices.get(service.namespace, service.name) or ()
+        keys = self.slices.get(namespace, name) or ()
         chosen = [key for key in keys if key.kind == "EndpointSlice"] or keys
         return [r for key in chosen if (r := self.after(key)) is not None]
+
+    def owner_of(self, ip: str) -> Resource | None:
+        """The Service that a cluster IP belongs to: the oldest that claims it."""
+        claimants = self.claims.get("", ip)
+        return self.after(claimants[0]) if claimants else None
 
     def keep_service(self, namespace: str, host: str, service: Service | None) -> bool:
         old = self.previous.services.get(namespace, {}).get(host)
@@ -456,10 +385,10 @@ class _Updater:
         namespace: str,
         host: str,
         endpoints: tuple[Endpoint, ...],
-        findings: list[Finding],
+        findings: tuple[Finding, ...],
     ) -> bool:
-        if tuple(findings) != (self.findings.get(namespace, host) or ()):
-            self.findings.put(namespace, host, tuple(findings))
+        if findings != (self.findings.get(namespace, host) or ()):
+            self.findings.put(namespace, host, findings)
         old = self.previous.endpoints.get(namespace, {}).get(host, ())
         if old == endpoints:
             if (self.endpoints.get(namespace, host) or ()) is not old:
@@ -469,29 +398,25 @@ class _Updater:
         return True
 
 
+def _members_of(
+    specs: Mapping[ObjectKey, Mapping[str, str]], workloads: Collection[Workload]
+) -> dict[ObjectKey, set[ObjectKey]]:
+    """The workloads that each selector picks."""
+    if len(specs) <= _FEW:
+        return {
+            key: {workload.key for workload in workloads if selects(spec, workload.labels)}
+            for key, spec in specs.items()
+        }
+    selectors: dict[Pair | None, tuple[ObjectKey, ...]] = {}
+    for key, spec in specs.items():
+        selectors[_pair(spec)] = (*selectors.get(_pair(spec), ()), key)
+    found: dict[ObjectKey, set[ObjectKey]] = {key: set() for key in specs}
+    for workload in workloads:
+        for key in selectors_of({"": selectors}, {"": specs}, "", workload.labels):
+            found[key].add(workload.key)
+    return found
+
+
 def _pair(selector: Mapping[str, str]) -> Pair | None:
     """The label under which a selector is indexed; version labels are rarely selective."""
     return min(selector.items(), default=None)
-
-
-def _selects_nothing(resource: Resource, service: Service) -> Finding:
-    labels = ", ".join(f"{name}={value}" for name, value in sorted(service.selector.items()))
-    return rules.finding(
-        rules.SELECTS_NOTHING,
-        resource,
-        ("spec", "selector"),
-        f"no Pod or WorkloadEntry in namespace {service.namespace} has the labels {labels}",
-        "Compare spec.selector with the labels of the pods (template.metadata.labels).",
-    )
-
-
-def _missing_port(resource: Resource, service: Service, name: str, pod: ObjectKey) -> Finding:
-    port = service.port_named(name) or service.port(int(name) if name.isdigit() else 0)
-    target = port.target_port if port is not None else ""
-    return rules.finding(
-        rules.NO_SUCH_CONTAINER_PORT,
-        resource,
-        ("spec", "ports"),
-        f'port {name} asks for a container port named "{target}", which {pod} does not have',
-        "Name the container port so, or give targetPort as a number.",
-    )

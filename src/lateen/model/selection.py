@@ -10,7 +10,16 @@ from lateen.api.networking.gateway import Gateway
 from lateen.api.networking.virtual_service import VirtualService
 from lateen.api.resource import ApiObject, Resource
 from lateen.model import kinds
+from lateen.model.label_selectors import selects
 from lateen.model.snapshot import Index, Snapshot
+
+__all__ = [
+    "SELECTING_KINDS",
+    "TestedLabels",
+    "selects",
+    "tested_labels",
+    "workload_selector",
+]
 
 SELECTING_KINDS = (
     kinds.SIDECAR,
@@ -25,11 +34,6 @@ SELECTING_KINDS = (
     kinds.TRAFFIC_EXTENSION,
 )
 """Kinds with a workload selector that holds in their namespace, or everywhere from the root."""
-
-
-def selects(selector: Mapping[str, str], labels: Mapping[str, str]) -> bool:
-    """Whether every label of ``selector`` is among ``labels``; an empty one selects all."""
-    return all(labels.get(name) == value for name, value in selector.items())
 
 
 def workload_selector(obj: ApiObject) -> Mapping[str, str] | None:
@@ -96,6 +100,7 @@ def _build(snapshot: Snapshot, previous: TestedLabels | None) -> TestedLabels:
         everywhere |= names_in(resource)
     for resource in snapshot.of_kind(*kinds.DESTINATION_RULE).values():
         everywhere.update(_priority_labels(resource.object))
+    everywhere.update(map(_label_of, snapshot.mesh.locality_lb_setting.failover_priority))
     result.everywhere = frozenset(everywhere)
     gateways: set[str] = set()
     for resource in snapshot.of_kind(*kinds.GATEWAY).values():
@@ -133,5 +138,9 @@ def _priority_labels(obj: ApiObject) -> Iterable[str]:
         balancers = [policy.load_balancer, *(p.load_balancer for p in policy.port_level_settings)]
         for balancer in balancers:
             if balancer is not None and balancer.locality_lb_setting is not None:
-                for entry in balancer.locality_lb_setting.failover_priority:
-                    yield entry.partition("=")[0]
+                yield from map(_label_of, balancer.locality_lb_setting.failover_priority)
+
+
+def _label_of(priority: str) -> str:
+    """The label in an entry ``LABEL`` or ``LABEL=VALUE`` of ``failoverPriority``."""
+    return priority.partition("=")[0]

@@ -52,6 +52,8 @@ class SidecarScope:
     services: tuple[Service, ...]
     virtual_services: tuple[EffectiveVirtualService, ...]
     egress: tuple[EgressListener, ...]
+    by_host: Mapping[str, Service]
+    """``services`` by host name."""
 
     @property
     def sidecar(self) -> Sidecar | None:
@@ -73,7 +75,7 @@ class SidecarScope:
 
     def service(self, hostname: str) -> Service | None:
         """The service that a host name means in this scope."""
-        return next((s for s in self.services if s.hostname == hostname), None)
+        return self.by_host.get(hostname)
 
 
 class Sidecars:
@@ -132,13 +134,13 @@ class Sidecars:
         if not isinstance(obj, Sidecar) or not obj.spec.egress:
             services = one_per_host(visible, namespace)
             listener = EgressListener(services, mesh_rules)
-            return SidecarScope(namespace, resource, services, mesh_rules, (listener,))
+            return _scope_of(namespace, resource, services, mesh_rules, (listener,))
         listeners = tuple(
             self._listener(namespace, position, entry, visible, mesh_rules)
             for position, entry in enumerate(obj.spec.egress)
         )
         seen = dict.fromkeys(vs for listener in listeners for vs in listener.virtual_services)
-        return SidecarScope(
+        return _scope_of(
             namespace,
             resource,
             self._union(namespace, listeners, visible),
@@ -232,6 +234,17 @@ class Sidecars:
             kept = tuple(port for port in service.ports if port.number in ports)
             trimmed = self._trimmed[service, ports] = replace(service, ports=kept)
         return trimmed
+
+
+def _scope_of(
+    namespace: str,
+    resource: Resource | None,
+    services: tuple[Service, ...],
+    rules: tuple[EffectiveVirtualService, ...],
+    egress: tuple[EgressListener, ...],
+) -> SidecarScope:
+    by_host = {service.hostname: service for service in services}
+    return SidecarScope(namespace, resource, services, rules, egress, by_host)
 
 
 @dataclass(frozen=True, slots=True)

@@ -195,6 +195,7 @@ def apply(snapshot: Snapshot, changes: Iterable[Change]) -> tuple[Snapshot, Chan
         keys=keys,
         services=services,
         endpoints=result.endpoints if result is not None else frozenset(),
+        inline=result.inline if result is not None else frozenset(),
         workloads=result.workloads if result is not None else frozenset(),
     )
 
@@ -234,6 +235,7 @@ def _rebuilt(
         keys=keys,
         services=result.services,
         endpoints=result.endpoints,
+        inline=result.inline,
         workloads=result.workloads,
         everything=True,
     )
