@@ -26,7 +26,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed pyproject.toml
 	@touch $@
 
 demo: $(VENV)/.installed
-	@$(BIN)/lateen up -f samples/bookinfo $(if $(DETACH),--detach)
+	@$(BIN)/lateen up -f samples/bookinfo --drive /productpage $(if $(DETACH),--detach)
 
 test: $(VENV)/.installed-dev
 	@$(BIN)/python -m pytest $(ARGS)

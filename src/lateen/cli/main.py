@@ -53,11 +53,12 @@ def build(words: list[str]) -> typer.Typer:
         place, summary = COMMANDS[name]
         module, _, function = place.partition(":")
         settings: dict[str, Any] = {}
-        if name == "exec":
-            # What follows the pod belongs to the command that runs in it.
+        if name in ("exec", "control-plane"):
+            # What follows belongs to the program that is run.
             settings["context_settings"] = {
                 "ignore_unknown_options": True,
                 "allow_interspersed_args": False,
+                "help_option_names": ["--help"] if name == "exec" else [],
             }
         target = getattr(importlib.import_module(f"lateen.cli.{module}"), function)
         app.command(name, short_help=summary, **settings)(target)

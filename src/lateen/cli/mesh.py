@@ -58,6 +58,9 @@ def up(
     ] = True,
     mesh_config: Annotated[str, typer.Option(help="File with a MeshConfig.")] = "",
     concurrency: Annotated[int, typer.Option(help="Worker threads of each Envoy.")] = 1,
+    drive: Annotated[
+        str, typer.Option(help="Path to request through the gateway, so that something is seen.")
+    ] = "",
     timeout: Annotated[float, typer.Option(help="Seconds until everything must be ready.")] = 120.0,
 ) -> None:
     """Start a mesh on this machine and run the pods of the manifests in it.
@@ -88,13 +91,16 @@ def up(
 
         progress = Progress(began, timeout, stopping)
         info = bring_up(state, node, files or [], namespace, recursive, progress)
+        from lateen.cli.live import send_some, show_until
+
         if detach:
+            if drive and info["urls"]:
+                good = send_some(info["urls"][0] + drive, 20)
+                say(OK if good == 20 else WARN, f"{good} of 20 requests answered 200")
             node.detach()
             _next_steps(state, info)
             return
-        from lateen.cli.live import show_until
-
-        show_until(state, info, stopping, node)
+        show_until(state, info, stopping, drive)
     except BaseException as error:
         node.stop()
         if isinstance(error, NodeError):
@@ -142,7 +148,7 @@ def _start(state: MeshState, options: NodeOptions) -> RunningNode:
 
 
 def _on_signals() -> threading.Event:
-    """An event that Ctrl-C, SIGTERM and a closed terminal set; the second Ctrl-C is an exception."""
+    """Set by Ctrl-C, SIGTERM and a closed terminal; the second Ctrl-C is an exception."""
     stopping = threading.Event()
 
     def handler(number: int, _frame: object) -> None:

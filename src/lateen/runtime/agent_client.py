@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
+from http.client import HTTPConnection
 from pathlib import Path
 
 from lateen.runtime.node import wire
@@ -43,6 +44,34 @@ def ask(path: Path, message: wire.Message, timeout: float = 10.0) -> wire.Messag
         except (wire.ChannelClosed, OSError) as error:
             raise AgentUnavailable(f"the agent does not answer: {error}") from error
     return _checked(reply)
+
+
+def http_get(
+    path: Path, namespace: str, pod: str, port: int, target: str, timeout: float = 10.0
+) -> bytes:
+    """GET ``target`` from a port on a pod's loopback; the answer's body.
+
+    Raises `AgentUnavailable` and `AgentRefused` (also for an answer other than 200).
+    """
+    with connect(path) as connection:
+        connection.settimeout(timeout)
+        request = {"op": "connect", "namespace": namespace, "pod": pod, "port": port}
+        try:
+            wire.send(connection, request)
+            reply, descriptors = wire.receive(connection)
+        except (wire.ChannelClosed, OSError) as error:
+            raise AgentUnavailable(f"the agent does not answer: {error}") from error
+    _checked(reply)
+    with socket.socket(fileno=descriptors[0]) as opened:
+        opened.settimeout(timeout)
+        http = HTTPConnection("localhost", port, timeout=timeout)
+        http.sock = opened
+        http.request("GET", target, headers={"Connection": "close"})
+        answer = http.getresponse()
+        body = answer.read()
+    if answer.status != 200:
+        raise AgentRefused(f"pod {namespace}/{pod} port {port}: HTTP {answer.status}")
+    return body
 
 
 class RunningCommand:

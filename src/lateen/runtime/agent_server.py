@@ -72,6 +72,8 @@ class AgentServer:
             operation = message.get("op")
             if operation == "exec":
                 await self._exec(connection, message, descriptors)
+            elif operation == "connect":
+                await self._connect(connection, message)
             elif operation == "published":
                 reply = {
                     "published": self._publisher.table(),
@@ -118,6 +120,25 @@ class AgentServer:
             with contextlib.suppress(asyncio.CancelledError):
                 await control
         wire.send(connection, {"exit": status})
+
+    async def _connect(self, connection: socket.socket, message: wire.Message) -> None:
+        """Hand over a connection to a port on a pod's loopback (Envoy's admin and metrics)."""
+        namespace, pod = wire.text(message, "namespace"), wire.text(message, "pod")
+        worker = self._kubelet.find(namespace, pod)
+        if worker is None or worker.sandbox is None:
+            wire.send(connection, {"error": f"pod {namespace}/{pod} does not run here"})
+            return
+        opened = await worker.sandbox.open_socket("", 0)
+        try:
+            port = wire.number(message, "port")
+            async with asyncio.timeout(5.0):
+                await asyncio.get_running_loop().sock_connect(opened, ("127.0.0.1", port))
+            wire.send(connection, {"connected": True}, (opened.fileno(),))
+        except (OSError, TimeoutError) as error:
+            text = f"port {message.get('port')} of pod {namespace}/{pod}: {error or 'no answer'}"
+            wire.send(connection, {"error": text})
+        finally:
+            opened.close()
 
     async def _control(
         self, connection: socket.socket, send_signal: Callable[..., object], terminal: int

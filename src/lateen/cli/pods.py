@@ -1,0 +1,347 @@
+"""Pods: `ps`, `logs`, `exec`, `restart`, `scale`."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import select
+import signal
+import struct
+import sys
+import termios
+import time
+import tty
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from lateen.cli.columns import pod_phase, pod_ready, pod_restarts
+from lateen.cli.errors import FINDING, USAGE, CommandError
+from lateen.cli.kinds import Reference, resolve
+from lateen.cli.mesh_state import connect, mesh_state, not_running
+from lateen.cli.options import AllNamespaces, Mesh, Namespace, Output
+from lateen.cli.output import OK, age, complain, emit, say, table
+from lateen.runtime.agent_client import AgentRefused, AgentUnavailable, RunningCommand
+from lateen.source.client import ApiError, Client
+
+Raw = dict[str, Any]
+PROXY = "istio-proxy"
+
+
+def ps(
+    mesh: Mesh = "default",
+    namespace: Namespace = "default",
+    all_namespaces: AllNamespaces = True,
+    output: Output = "text",
+) -> None:
+    """Pods with their readiness, restarts and addresses, and why those that wait do."""
+    client = connect(mesh)
+    pods = client.get("/api/v1/pods")["items"]
+    if not all_namespaces:
+        pods = [pod for pod in pods if pod["metadata"]["namespace"] == namespace]
+    if output != "text":
+        emit({"apiVersion": "v1", "kind": "List", "items": pods}, output)
+        return
+    rows = []
+    for pod in pods:
+        metadata, status = pod["metadata"], pod.get("status") or {}
+        phase = pod_phase(pod)
+        colour = "green" if phase == "Running" and not _unready(pod) else "yellow"
+        started = metadata.get("creationTimestamp")
+        born = datetime.fromisoformat(started).timestamp() if started else time.time()
+        rows.append(
+            (
+                metadata["namespace"],
+                metadata["name"],
+                pod_ready(pod),
+                f"[{colour}]{escape(phase)}[/]",
+                pod_restarts(pod),
+                status.get("podIP") or "-",
+                age(time.time() - born),
+            )
+        )
+    table(("NAMESPACE", "NAME", "READY", "STATUS", "RESTARTS", "IP", "AGE"), rows)
+    for pod in pods:
+        message = (pod.get("status") or {}).get("message")
+        if message:
+            complain(f"{pod['metadata']['namespace']}/{pod['metadata']['name']}: {message}")
+
+
+def logs(
+    target: Annotated[str, typer.Argument(metavar="POD", help="POD, deploy/NAME, KIND/NAME")],
+    mesh: Mesh = "default",
+    namespace: Namespace = "default",
+    container: Annotated[
+        str, typer.Option("-c", "--container", help="Which container; istio-proxy is Envoy.")
+    ] = "",
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as it grows.")] = False,
+    tail: Annotated[int, typer.Option(help="Only the last lines; -1 for all.")] = -1,
+    previous: Annotated[
+        bool, typer.Option("-p", "--previous", help="The part before the last rotation.")
+    ] = False,
+) -> None:
+    """Output of a container; `-c istio-proxy` is the access log, `logs agent` the node's own."""
+    state = mesh_state(mesh)
+    component = state.logs / f"{target}.log"
+    if target in ("agent", "control-plane") and component.exists():
+        path = component
+    else:
+        pod = find_pod(connect(mesh), target, namespace)
+        name = container or default_container(pod)
+        folder = state.logs / pod["metadata"]["namespace"] / pod["metadata"]["name"]
+        path = folder / f"{name}.log"
+        if not path.exists():
+            known = sorted(p.stem for p in folder.glob("*.log"))
+            raise CommandError(
+                f"container {name} of pod {pod['metadata']['name']} has written nothing yet",
+                f"containers with a log: {', '.join(known)}" if known else "",
+                FINDING,
+            )
+    if previous:
+        path = Path(f"{path}.1")
+        if not path.exists():
+            raise CommandError("the log was not rotated yet", "leave out --previous", FINDING)
+    for chunk in _read_log(path, tail, follow=follow):
+        sys.stdout.buffer.write(chunk)
+        sys.stdout.buffer.flush()
+
+
+def exec_(
+    arguments: Annotated[
+        list[str], typer.Argument(metavar="POD [--] COMMAND...", help="POD or deploy/NAME")
+    ],
+    mesh: Mesh = "default",
+    namespace: Namespace = "default",
+    container: Annotated[str, typer.Option("-c", "--container", help="Which container.")] = "",
+    stdin: Annotated[bool, typer.Option("-i", "--stdin", help="Pass standard input on.")] = False,
+    terminal: Annotated[bool, typer.Option("-t", "--tty", help="Give it a terminal.")] = False,
+) -> None:
+    """Run a command in a pod, with its exit status: `exec deploy/sleep -- curl http://reviews:9080/`."""
+    target, argv = arguments[0], arguments[1:]
+    if argv and argv[0] == "--":
+        argv = argv[1:]
+    if not argv:
+        raise CommandError("no command to run", f"exec {target} -- COMMAND", USAGE)
+    state = mesh_state(mesh)
+    pod = find_pod(connect(mesh), target, namespace)
+    message = {
+        "namespace": pod["metadata"]["namespace"],
+        "pod": pod["metadata"]["name"],
+        "container": container,
+        "argv": argv,
+        "tty": terminal,
+    }
+    try:
+        run = _run_in_terminal if terminal else _run_plain
+        status = run(state.agent_socket, message, stdin)
+    except AgentUnavailable as error:
+        raise not_running(state) from error
+    except AgentRefused as error:
+        raise CommandError(str(error), error.hint, error.exit_status) from error
+    raise typer.Exit(status)
+
+
+def restart(
+    targets: Annotated[list[str], typer.Argument(metavar="KIND/NAME...")],
+    mesh: Mesh = "default",
+    namespace: Namespace = "default",
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Until all are ready.")] = True,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait.")] = 120.0,
+) -> None:
+    """Replace the pods of a workload one by one; no request is lost."""
+    client = connect(mesh)
+    for text in targets:
+        target = Reference.parse(text, "deployment")
+        stamp = {"kubectl.kubernetes.io/restartedAt": datetime.now(UTC).isoformat()}
+        patch = {"spec": {"template": {"metadata": {"annotations": stamp}}}}
+        _patch(client, target, namespace, patch)
+        if wait:
+            _wait_rollout(client, target, namespace, timeout)
+        say(OK, f"{target.kind.kind} {target.name} restarted")
+
+
+def scale(
+    targets: Annotated[list[str], typer.Argument(metavar="KIND/NAME...")],
+    replicas: Annotated[int, typer.Option("--replicas", min=0, help="How many pods.")],
+    mesh: Mesh = "default",
+    namespace: Namespace = "default",
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Until all are ready.")] = True,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait.")] = 120.0,
+) -> None:
+    """Set how many pods a workload has."""
+    client = connect(mesh)
+    for text in targets:
+        target = Reference.parse(text, "deployment")
+        _patch(client, target, namespace, {"spec": {"replicas": replicas}})
+        if wait:
+            _wait_rollout(client, target, namespace, timeout)
+        say(OK, f"{target.kind.kind} {target.name} scaled to {replicas}")
+
+
+def find_pod(client: Client, target: str, namespace: str) -> Raw:
+    """The pod that ``POD`` or ``KIND/NAME`` means; of several the first ready one.
+
+    Raises `CommandError`.
+    """
+    pods = client.get(f"/api/v1/namespaces/{namespace}/pods")["items"]
+    if "/" not in target or target.startswith(("pod/", "po/", "pods/")):
+        name = target.rpartition("/")[2]
+        found = [pod for pod in pods if pod["metadata"]["name"] == name]
+        if not found:
+            near = [p["metadata"]["name"] for p in pods if p["metadata"]["name"].startswith(name)]
+            hint = f"did you mean {near[0]}?" if near else "`lateen ps` lists the pods"
+            raise CommandError(f"no pod {name} in namespace {namespace}", hint, FINDING)
+        return dict(found[0])
+    reference = Reference.parse(target)
+    try:
+        raw = client.get(reference.kind.path(namespace, reference.name))
+    except ApiError as error:
+        raise CommandError(
+            str(error), f"look in namespace {namespace}? -n NAMESPACE", FINDING
+        ) from None
+    if reference.kind.kind == "Service":
+        wanted = (raw.get("spec") or {}).get("selector") or {}
+        found = [p for p in pods if wanted and _has_labels(p, wanted)]
+    else:
+        kind = resolve(reference.kind.kind).kind
+        found = [p for p in pods if _owned(p, kind, reference.name)]
+    if not found:
+        raise CommandError(f"{target} has no pod", "`lateen ps` lists the pods", FINDING)
+    found.sort(key=lambda pod: (_unready(pod), pod["metadata"]["name"]))
+    return dict(found[0])
+
+
+def default_container(pod: Raw) -> str:
+    """The container that `logs` and `exec` mean when none is named."""
+    annotations = pod["metadata"].get("annotations") or {}
+    named = annotations.get("kubectl.kubernetes.io/default-container")
+    if named:
+        return str(named)
+    return str(pod["spec"]["containers"][0]["name"])
+
+
+def _run_plain(path: Path, message: Raw, stdin: bool) -> int:
+    null = os.open(os.devnull, os.O_RDWR)
+    try:
+        command = RunningCommand(path, message, (0 if stdin else null, 1, 2))
+        return _await(command)
+    finally:
+        os.close(null)
+
+
+def _run_in_terminal(path: Path, message: Raw, _stdin: bool) -> int:
+    """The command gets a terminal of its own; ours is made transparent for it."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(ours, termios.TIOCSWINSZ, _window_size())
+    command = RunningCommand(path, message, (theirs, theirs, theirs))
+    os.close(theirs)
+    saved = termios.tcgetattr(0) if os.isatty(0) else None
+    if saved is not None:
+        tty.setraw(0)
+    signal.signal(signal.SIGWINCH, lambda *_: fcntl.ioctl(ours, termios.TIOCSWINSZ, _window_size()))
+    try:
+        _copy(ours)
+        return command.wait()
+    finally:
+        if saved is not None:
+            termios.tcsetattr(0, termios.TCSADRAIN, saved)
+
+
+def _copy(terminal: int) -> None:
+    sources = [terminal, 0]
+    while True:
+        ready, _, _ = select.select(sources, [], [])
+        if terminal in ready:
+            try:
+                data = os.read(terminal, 65_536)
+            except OSError:
+                return
+            if not data:
+                return
+            os.write(1, data)
+        if 0 in ready:
+            data = os.read(0, 65_536)
+            if data:
+                os.write(terminal, data)
+            else:
+                sources.remove(0)
+                os.write(terminal, b"\x04")
+
+
+def _window_size() -> bytes:
+    size = os.get_terminal_size(1) if os.isatty(1) else os.terminal_size((80, 24))
+    return struct.pack("HHHH", size.lines, size.columns, 0, 0)
+
+
+def _await(command: RunningCommand) -> int:
+    def forward(number: int, _frame: object) -> None:
+        command.signal(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, forward)
+    return command.wait()
+
+
+def _read_log(path: Path, tail: int, *, follow: bool) -> Iterator[bytes]:
+    stream = path.open("rb")
+    content = stream.read()
+    if tail >= 0:
+        content = b"".join(content.splitlines(keepends=True)[-tail:] if tail else [])
+    yield content
+    while follow:
+        more = stream.read()
+        if more:
+            yield more
+        elif not path.exists():
+            return
+        elif path.stat().st_ino != os.fstat(stream.fileno()).st_ino:
+            # Rotated: what follows is in the new file of the same name.
+            stream.close()
+            stream = path.open("rb")
+        else:
+            time.sleep(0.1)
+
+
+def _patch(client: Client, target: Reference, namespace: str, patch: Raw) -> None:
+    headers = {"Content-Type": "application/merge-patch+json"}
+    client.request("PATCH", target.kind.path(namespace, target.name), patch, headers)
+
+
+def _wait_rollout(client: Client, target: Reference, namespace: str, timeout: float) -> None:
+    deadline = time.monotonic() + timeout
+    while True:
+        raw = client.get(target.kind.path(namespace, target.name))
+        wanted = int((raw.get("spec") or {}).get("replicas", 1))
+        status = raw.get("status") or {}
+        current = status.get("observedGeneration") == raw["metadata"].get("generation")
+        counts = [status.get(k, 0) for k in ("replicas", "updatedReplicas", "readyReplicas")]
+        if current and counts == [wanted] * 3:
+            return
+        if time.monotonic() > deadline:
+            raise CommandError(
+                f"{target.kind.kind} {target.name} is not complete after {timeout:g} s: "
+                f"{counts[2]} of {wanted} pods ready",
+                "`lateen ps` says why",
+                FINDING,
+            )
+        time.sleep(0.1)
+
+
+def _unready(pod: Raw) -> bool:
+    conditions = (pod.get("status") or {}).get("conditions") or []
+    return not any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+
+def _has_labels(pod: Raw, wanted: dict[str, str]) -> bool:
+    labels = pod["metadata"].get("labels") or {}
+    return all(labels.get(k) == v for k, v in wanted.items())
+
+
+def _owned(pod: Raw, kind: str, name: str) -> bool:
+    owners = pod["metadata"].get("ownerReferences") or []
+    return any(owner["kind"] == kind and owner["name"] == name for owner in owners)

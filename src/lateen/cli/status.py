@@ -1,0 +1,95 @@
+"""`lateen status`: what every proxy has, what is refused, and by which object."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from lateen.cli.errors import FINDING
+from lateen.cli.mesh_state import connect
+from lateen.cli.options import Mesh, Output
+from lateen.cli.output import BAD, NOTE, OK, WARN, emit, out, say, table
+
+_COLOURS = {"SYNCED": "green", "STALE": "yellow", "ERROR": "red", "NOT SENT": "yellow"}
+_TYPES = ("cds", "lds", "eds", "rds")
+
+
+def status(
+    mesh: Mesh = "default",
+    output: Output = "text",
+    verbose: Annotated[
+        bool, typer.Option("-v", "--verbose", help="Warnings about objects too.")
+    ] = False,
+) -> None:
+    """Per proxy: connected, acknowledged, rejected and by which object; exit 1 if one is behind."""
+    data = connect(mesh).get("/lateen/v1/status")
+    if output == "text":
+        _print(data, verbose=verbose)
+    else:
+        emit(data, output)
+    if data["quarantined"] or data["broken"] or any(_is_bad(p) for p in data["proxies"]):
+        raise typer.Exit(FINDING)
+
+
+def _print(data: dict[str, Any], *, verbose: bool) -> None:
+    rows = []
+    for proxy in data["proxies"]:
+        states = [_state(proxy["types"].get(kind, {}).get("state", "IGNORED")) for kind in _TYPES]
+        mark = BAD if _is_bad(proxy) else OK if proxy["inSync"] else WARN
+        name = f"{escape(proxy['name'])}.{escape(proxy['namespace'])}"
+        rows.append((mark, name, proxy["type"], *states, escape(proxy["identity"])))
+    if rows:
+        table(("", "PROXY", "TYPE", "CDS", "LDS", "EDS", "RDS", "IDENTITY"), rows)
+    else:
+        say(NOTE, "no proxy is connected")
+    for proxy in data["proxies"]:
+        for kind, entry in proxy["types"].items():
+            if entry.get("message"):
+                say(
+                    BAD, f"{proxy['name']}.{proxy['namespace']} rejected {kind}: {entry['message']}"
+                )
+    for entry in data["quarantined"]:
+        _print_quarantined(entry)
+    for finding in data["broken"]:
+        _print_finding(BAD, finding)
+    warnings = [f for f in data["findings"] if f["severity"] != "info"]
+    if verbose:
+        for finding in warnings:
+            _print_finding(WARN, finding)
+    elif warnings:
+        say(NOTE, f"{len(warnings)} warnings about objects; `lateen status -v` shows them")
+    in_sync = sum(1 for proxy in data["proxies"] if proxy["inSync"])
+    mark = OK if in_sync == len(data["proxies"]) else WARN
+    say(
+        mark, f"{in_sync} of {len(data['proxies'])} proxies have all of revision {data['revision']}"
+    )
+
+
+def _print_quarantined(entry: dict[str, Any]) -> None:
+    where = f"{entry['file']}:{entry['line']}: " if entry.get("file") else ""
+    say(
+        BAD,
+        f"{where}{entry.get('object', '')} is held back to its last good version: "
+        f"{entry.get('message', '')}",
+        "change the object; a new version is tried at once",
+    )
+
+
+def _print_finding(mark: str, finding: dict[str, Any]) -> None:
+    where = f"{finding['file']}:{finding['line']}: " if finding.get("file") else ""
+    subject = finding.get("object")
+    name = f"{subject['kind']} {subject['namespace']}/{subject['name']}: " if subject else ""
+    out.print(f"{mark} {escape(where)}{escape(name)}{escape(finding['message'])}")
+    if finding.get("hint"):
+        out.print(f"  [dim]→[/] {escape(finding['hint'])}")
+
+
+def _state(state: str) -> str:
+    colour = _COLOURS.get(state, "dim")
+    return f"[{colour}]{state}[/]"
+
+
+def _is_bad(proxy: dict[str, Any]) -> bool:
+    return any(entry.get("state") == "ERROR" for entry in proxy["types"].values())
