@@ -24,6 +24,7 @@ _MODULES = (
     "lateen.api.extensions.rules",
     "lateen.api.gatewayapi.rules",
     "lateen.api.meshconfig.rules",
+    "lateen.translate.rules",
 )
 
 

@@ -55,7 +55,7 @@ FIELDS: dict[type, Fields] = {
     ),
     vs.HTTPRouteDestination: _fields("destination weight headers"),
     vs.RouteDestination: _fields("destination weight"),
-    vs.HTTPRedirect: _fields("uri authority port derive_port scheme redirect_code"),
+    vs.HTTPRedirect: _fields("uri prefix_rewrite authority port derive_port scheme redirect_code"),
     vs.HTTPBody: _fields("string bytes"),
     vs.HTTPDirectResponse: _fields("status body"),
     vs.RegexRewrite: _fields("match rewrite"),
@@ -107,6 +107,7 @@ FIELDS: dict[type, Fields] = {
         enabled="zone-aware routing is not done",
         min_cluster_size="zone-aware routing is not done",
         failover="zone-aware routing is not done",
+        failover_priority="zone-aware routing is not done",
     ),
     dr.WarmupConfiguration: _fields("duration minimum_percent aggression"),
     dr.LoadBalancerSettings: _fields(
@@ -138,7 +139,7 @@ FIELDS: dict[type, Fields] = {
     dr.TunnelSettings: _fields("protocol target_host target_port"),
     dr.ProxyProtocol: _fields("version"),
     dr.RetryBudget: _fields(
-        "percent min_retry_concurrency", interval="budgets follow the active requests"
+        "percent min_retry_concurrency", budget_interval="budgets follow the active requests"
     ),
     dr.PortTrafficPolicy: _fields("port load_balancer connection_pool outlier_detection tls"),
     dr.TrafficPolicy: _fields(

@@ -121,7 +121,7 @@ def redirect(rule: HTTPRedirect, place: Place) -> ir.Redirect | ir.NoAction:
         port=port,
         scheme=rule.scheme,
         path="" if prefix else rule.uri,
-        prefix_rewrite=rule.uri[len(_PREFIX_TOKEN) :] if prefix else "",
+        prefix_rewrite=rule.uri[len(_PREFIX_TOKEN) :] if prefix else rule.prefix_rewrite,
     )
 
 

@@ -152,7 +152,10 @@ def _forward(view: View, rule: HttpRule, port_of: int) -> tuple[ir.Forward, ir.H
     clusters: list[ir.WeightedCluster] = []
     hashes: list[ir.HashPolicy] = []
     extra = ir.HeaderOperations()
+    rewrite = route.rewrite
     rewritten = host_rewrite(route.headers)
+    if rewrite is not None and rewrite.authority:
+        rewritten = rewrite.authority
     for entry in chosen:
         cluster, service, port = destination_cluster(view, entry.destination, port_of)
         if service is not None:
@@ -160,13 +163,10 @@ def _forward(view: View, rule: HttpRule, port_of: int) -> tuple[ir.Forward, ir.H
             hashes += [
                 found for found in hash_policies(policy.load_balancer) if found not in hashes
             ]
-        clusters.append(_weighted(entry, cluster, lone))
+        clusters.append(_weighted(entry, cluster, lone, bool(rewritten)))
         if lone:
             extra = header_operations(entry.headers)
             rewritten = rewritten or host_rewrite(entry.headers)
-    rewrite = route.rewrite
-    if rewrite is not None and rewrite.authority:
-        rewritten = rewrite.authority
     regex = None
     if rewrite is not None and rewrite.uri_regex_rewrite is not None:
         regex = (rewrite.uri_regex_rewrite.match, rewrite.uri_regex_rewrite.rewrite)
@@ -190,14 +190,17 @@ def _forward(view: View, rule: HttpRule, port_of: int) -> tuple[ir.Forward, ir.H
     )
 
 
-def _weighted(entry: HTTPRouteDestination, cluster: str, lone: bool) -> ir.WeightedCluster:
+def _weighted(
+    entry: HTTPRouteDestination, cluster: str, lone: bool, rewritten: bool
+) -> ir.WeightedCluster:
     if lone:
         return ir.WeightedCluster(cluster)
     return ir.WeightedCluster(
         cluster,
         weight=entry.weight,
         headers=header_operations(entry.headers),
-        host_rewrite=host_rewrite(entry.headers),
+        # Envoy lets the destination's host win over the route's; Istio's users expect the reverse.
+        host_rewrite="" if rewritten else host_rewrite(entry.headers),
     )
 
 
