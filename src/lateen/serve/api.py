@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime
 import functools
-import importlib
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -106,13 +105,22 @@ async def _trust_bundle(plane: ControlPlane, _request: web.Request) -> web.Respo
 
 
 async def _bootstrap(plane: ControlPlane, request: web.Request) -> web.Response:
-    """Envoy's bootstrap for a pod (``?namespace=NS&pod=POD``), as the agent starts it with."""
+    """Envoy's bootstrap for a pod: ``?namespace=NS&pod=POD`` and optionally ``ip``, ``mark=1``."""
     namespace, name = request.query.get("namespace", ""), request.query.get("pod", "")
     pod = _pod(plane, namespace, name)
     if pod is None:
         return _error(404, f"there is no pod {namespace}/{name}")
-    bootstraps = importlib.import_module("lateen.serve.bootstraps")
-    return answer(bootstraps.for_pod(plane, pod, request.query))
+    # The translation to Envoy's types loads only when the first proxy starts.
+    from lateen.serve.bootstraps import bootstrap_for
+
+    data = bootstrap_for(
+        plane.snapshot,
+        pod,
+        plane.options.xds_address,
+        address=request.query.get("ip", ""),
+        mark=request.query.get("mark", "") in ("1", "true"),
+    )
+    return answer(data)
 
 
 async def _status(plane: ControlPlane, _request: web.Request) -> web.Response:

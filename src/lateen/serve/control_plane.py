@@ -51,6 +51,8 @@ class ControlPlaneOptions:
     )
     addresses: tuple[str, ...] = ()
     """IP addresses on which proxies reach this control plane."""
+    xds_address: tuple[str, int] = ("127.0.0.1", 15012)
+    """Where proxies connect to."""
     certificate_ttl: datetime.timedelta = DEFAULT_TTL
     push: PushOptions = PushOptions()
 

@@ -98,6 +98,7 @@ async def run(options: Options) -> int:
             state_dir=options.state_dir,
             trust_domain=options.trust_domain,
             addresses=_own_addresses(address[0]),
+            xds_address=address,
             certificate_ttl=datetime.timedelta(seconds=options.certificate_ttl),
             push=PushOptions(options.debounce, options.debounce_max),
         ),
