@@ -213,9 +213,9 @@ def _cpu(proxy: pair.Sidecar) -> float:
 
 
 def private_megabytes(proxy: pair.Sidecar) -> float:
-    """Private memory (``Private_Clean`` and ``Private_Dirty`` of smaps_rollup)."""
+    """Private memory that is not the program file (``Private_Dirty`` of smaps_rollup)."""
     text = Path(f"/proc/{proxy.process.pid}/smaps_rollup").read_text()
-    lines = [line for line in text.splitlines() if line.startswith("Private_")]
+    lines = [line for line in text.splitlines() if line.startswith("Private_Dirty")]
     return sum(int(line.split()[1]) for line in lines) / 1024
 
 

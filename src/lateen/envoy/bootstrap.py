@@ -288,7 +288,7 @@ def _static_listener(
     action: dict[str, Any] = {"cluster": cluster}
     if target != path:
         action["regex_rewrite"] = {
-            "pattern": {"google_re2": {}, "regex": "^.*$"},
+            "pattern": {"regex": "^.*$"},
             "substitution": target,
         }
     route = {"match": {"path": path}, "route": action}
@@ -359,7 +359,7 @@ def _stats(config: BootstrapConfig) -> dict[str, Any]:
         *({"prefix": text} for text in (*_STATS_PREFIXES, *config.stats_prefixes)),
         *({"suffix": text} for text in (*_STATS_SUFFIXES, *config.stats_suffixes)),
         *(
-            {"safe_regex": {"google_re2": {}, "regex": text}}
+            {"safe_regex": {"regex": text}}
             for text in (*_STATS_EXPRESSIONS, *config.stats_expressions)
         ),
     ]

@@ -22,7 +22,7 @@ _JWT_PAYLOAD = "payload"
 
 def regex(pattern: str) -> regex_pb2.RegexMatcher:
     """RE2 on the whole text."""
-    return regex_pb2.RegexMatcher(google_re2=regex_pb2.RegexMatcher.GoogleRE2(), regex=pattern)
+    return regex_pb2.RegexMatcher(regex=pattern)
 
 
 def string(source: StringMatch) -> string_pb2.StringMatcher:
