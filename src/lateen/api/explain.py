@@ -57,7 +57,8 @@ def _type_info(struct: type[msgspec.Struct]) -> inspect.Type:
     return inspect.type_info(struct)
 
 
-# msgspec sorts the values of a Literal; protobuf numbers follow the order they are written in.
+# msgspec sorts the values of a Literal. In networking they are written in the order of their
+# protobuf numbers, from 0 on; elsewhere a table in the annotation's ``extra`` says the numbers.
 _WRITTEN_ORDER: dict[frozenset[str], tuple[str, ...]] = {}
 
 
@@ -65,8 +66,9 @@ _WRITTEN_ORDER: dict[frozenset[str], tuple[str, ...]] = {}
 def _fields(struct: type[msgspec.Struct]) -> dict[str, inspect.Field]:
     info = inspect.type_info(struct)
     assert isinstance(info, inspect.StructType)
-    for field in msgspec.structs.fields(struct):
-        _remember_order(field.type)
+    if struct.__module__.startswith("lateen.api.networking."):
+        for field in msgspec.structs.fields(struct):
+            _remember_order(field.type)
     return {field.encode_name: field for field in info.fields}
 
 
@@ -161,7 +163,9 @@ class _Walker:
     def unknown(self, name: object, fields: dict[str, inspect.Field], path: FieldPath) -> None:
         text = str(name)
         hint = ""
-        near = difflib.get_close_matches(text, fields, n=1, cutoff=0.6)
+        near = difflib.get_close_matches(text, fields, n=1, cutoff=0.75)
+        near = near or [name for name in fields if len(name) > 2 and text.startswith(name)]
+        near = near or difflib.get_close_matches(text, fields, n=1, cutoff=0.6)
         lowered = {known.lower(): known for known in fields}
         folded = lowered.get(text.replace("_", "").replace("-", "").lower())
         if folded:
@@ -208,11 +212,12 @@ class _Walker:
     ) -> object:
         if isinstance(value, str) and value in info.values:
             return value
-        names = [str(name) for name in info.values]
-        numbers = extra.get("numbers")
-        if isinstance(value, int) and not isinstance(value, bool) and extra.get("proto", True):
-            # Only a declared table: msgspec sorts the names, so their order says nothing.
-            table = numbers if isinstance(numbers, dict) else {}
+        values = frozenset(str(name) for name in info.values)
+        written = _WRITTEN_ORDER.get(values, ())
+        names = written or tuple(sorted(values))
+        if isinstance(value, int) and not isinstance(value, bool):
+            numbers = extra.get("numbers")
+            table = numbers if isinstance(numbers, dict) else dict(enumerate(written))
             name = table.get(value)
             if name is not None:
                 self.add(reading.ENUM_NUMBER, path, f"{value} stands for {name}", f"Write {name}.")

@@ -18,6 +18,8 @@ _LABEL_VALUE = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9])?")
 _PATH_NAMED = {"Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"}
 _LABEL_NAMED = {"Namespace", "Service"}
 _MAX_ANNOTATIONS = 256 * 1024
+_DRY_RUN = "istio.io/dry-run"
+_ALWAYS_REJECT = "internal.istio.io/webhook-always-reject"
 
 
 def label_key_problem(key: str) -> str:
@@ -73,5 +75,24 @@ def validate_metadata(resource: Resource, report: Report) -> None:
         problem = label_key_problem(key.lower())
         if problem:
             report.error(BAD_NAME, ("metadata", "annotations", key), problem)
+    if resource.key.group.endswith(".istio.io"):
+        _istio_annotations(resource, report)
     if sum(len(key) + len(value) for key, value in meta.annotations.items()) > _MAX_ANNOTATIONS:
         report.error(BAD_NAME, ("metadata", "annotations"), "annotations exceed 256 KiB in total")
+
+
+def _istio_annotations(resource: Resource, report: Report) -> None:
+    annotations = resource.metadata.annotations
+    if _DRY_RUN in annotations and resource.key.kind != "AuthorizationPolicy":
+        report.error(
+            BAD_NAME,
+            ("metadata", "annotations", _DRY_RUN),
+            f"{resource.key} has unsupported annotation {_DRY_RUN}",
+            "Only an AuthorizationPolicy can be tried without effect; remove the annotation.",
+        )
+    if _ALWAYS_REJECT in annotations:
+        report.error(
+            BAD_NAME,
+            ("metadata", "annotations", _ALWAYS_REJECT),
+            f'"{_ALWAYS_REJECT}" annotation found, rejecting',
+        )

@@ -62,22 +62,42 @@ def check_failover(entries: list[Failover], path: FieldPath, report: Report) -> 
 
 
 def localities_problem(localities: list[str]) -> str:
-    """Why the localities are malformed or overlap, or an empty string."""
-    seen: list[tuple[str, ...]] = []
+    """Why the localities are malformed or overlap, or an empty string.
+
+    A wildcard may follow what it covers (``a/b`` then ``a/*``), not precede it.
+    """
+    taken: dict[str, dict[str, set[str]]] = {}
     for locality in localities:
         if "*" in locality and (locality.count("*") > 1 or not locality.endswith("*")):
             return (
                 f"locality {locality} wildcard '*' number can not exceed 1 and must be in the end"
             )
-        parts = tuple(locality.split("/", 2))
+        parts = locality.split("/", 2)
         if not all(parts):
             return f"locality {locality} must not contain empty region/zone/subzone info"
-        scope = tuple(part for part in parts if part != "*")
-        # As upstream: only a broader locality before a narrower one, or an equal one, is refused
-        # for subzones; for regions and zones any earlier entry below them is.
-        for earlier in seen:
-            shared = min(len(scope), len(earlier))
-            if scope[:shared] == earlier[:shared]:
-                return f"locality {locality} overlap with previous specified ones"
-        seen.append(scope)
+        if "*" in taken or not _take(taken, parts):
+            return f"locality {locality} overlap with previous specified ones"
     return ""
+
+
+def _take(taken: dict[str, dict[str, set[str]]], parts: list[str]) -> bool:
+    region = parts[0]
+    if len(parts) == 1:
+        if region in taken:
+            return False
+        taken[region] = {"*": {"*"}}
+        return True
+    zones = taken.setdefault(region, {})
+    zone = parts[1]
+    if "*" in zones:
+        return False
+    if len(parts) == 2:
+        if zone in zones:
+            return False
+        zones[zone] = {"*"}
+        return True
+    subzones = zones.setdefault(zone, set())
+    if "*" in subzones or parts[2] in subzones:
+        return False
+    subzones.add(parts[2])
+    return True

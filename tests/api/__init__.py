@@ -1,0 +1,1 @@
+"""Tests of reading, locating and validating what users write."""
