@@ -70,7 +70,7 @@ def localities_problem(localities: list[str]) -> str:
     for locality in localities:
         if "*" in locality and (locality.count("*") > 1 or not locality.endswith("*")):
             return (
-                f"locality {locality} wildcard '*' number can not exceed 1 and must be in the end"
+                f"locality {locality} may have one wildcard '*', at the end"
             )
         parts = locality.split("/", 2)
         if not all(parts):
