@@ -69,9 +69,7 @@ def localities_problem(localities: list[str]) -> str:
     taken: dict[str, dict[str, set[str]]] = {}
     for locality in localities:
         if "*" in locality and (locality.count("*") > 1 or not locality.endswith("*")):
-            return (
-                f"locality {locality} may have one wildcard '*', at the end"
-            )
+            return f"locality {locality} may have one wildcard '*', at the end"
         parts = locality.split("/", 2)
         if not all(parts):
             return f"locality {locality} must not contain empty region/zone/subzone info"
