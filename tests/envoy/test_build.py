@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import gc
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 from lateen.api.resource import Provenance
 from lateen.envoy import build, decode, metadata
@@ -24,6 +28,26 @@ def test_equal_objects_give_equal_bytes() -> None:
     two = build.resource(replace(CLUSTER))
     assert (one.body, one.version) == (two.body, two.version)
     assert len(one.version) == 32
+
+
+def test_another_process_makes_the_same_bytes() -> None:
+    # Maps of protobuf messages have another order in every process.
+    program = (
+        "from lateen.envoy import build; from tests.envoy.cases import CASES; "
+        "print(*(build.resource(case).version for case in CASES.values()))"
+    )
+    expected = [build.resource(case).version for case in CASES.values()]
+    for _ in range(3):
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+            cwd=Path(__file__).parents[2],
+            env={**os.environ, "PYTHONPATH": f"src{os.pathsep}."},
+        )
+        assert done.stdout.split() == expected
 
 
 def test_a_resource_goes_with_its_object() -> None:

@@ -8,6 +8,7 @@ import re
 import socket
 import ssl
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent import futures
@@ -20,6 +21,7 @@ import pytest
 from lateen.envoy.telemetry import JSON_FORMAT
 from lateen.ir.cluster import UpstreamProtocol
 from lateen.ir.proxy_config import ProxyConfiguration
+from lateen.ir.route import DirectResponse, Route, RouteConfiguration, RouteMatch, VirtualHost
 from lateen.pki.authority import Authority, load_or_create
 from tests.envoy import pair
 
@@ -82,7 +84,10 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 @pytest.fixture(scope="module")
 def mesh(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[Mesh]:
     directory = tmp_path_factory.mktemp("mesh")
-    ports = {name: pair.free_port() for name in ("http", "sniffed", "tcp", "grpc", "in", "in_grpc")}
+    ports = {
+        name: pair.free_port()
+        for name in ("http", "sniffed", "tcp", "grpc", "blocked", "in", "in_grpc")
+    }
     with contextlib.ExitStack() as stack:
         app = stack.enter_context(pair.echo_server())
         grpc_app = stack.enter_context(_grpc_server())
@@ -129,12 +134,21 @@ def _client(ports: dict[str, int]) -> ProxyConfiguration:
             pair.http_listener(ports["grpc"]),
             pair.sniffed_listener(ports["sniffed"]),
             pair.tcp_listener(ports["tcp"], pair.outbound_name(ports["tcp"])),
+            pair.http_listener(ports["blocked"]),
         ),
-        routes=tuple(
-            pair.route_to(str(ports[name]), pair.outbound_name(ports[name]))
-            for name in ("http", "grpc", "sniffed")
+        routes=(
+            *(
+                pair.route_to(str(ports[name]), pair.outbound_name(ports[name]))
+                for name in ("http", "grpc", "sniffed")
+            ),
+            _blocked(str(ports["blocked"])),
         ),
     )
+
+
+def _blocked(name: str) -> RouteConfiguration:
+    route = Route("block_all", RouteMatch(), DirectResponse(502))
+    return RouteConfiguration(name, (VirtualHost("block_all", ("*",), (route,)),))
 
 
 @contextlib.contextmanager
@@ -276,6 +290,15 @@ def test_plain_clients_are_unknown(mesh: Mesh) -> None:
     assert labels["source_workload"] == "unknown"
     assert labels["source_canonical_revision"] == "latest"
     assert labels["source_principal"] == "unknown"
+
+
+def test_blocked_requests_go_to_the_black_hole(mesh: Mesh) -> None:
+    with contextlib.suppress(urllib.error.HTTPError):
+        mesh.get("blocked", host="nowhere.example.com")
+    labels, _ = _sampled(mesh.client, "istio_requests_total", response_code="502")
+    assert labels["destination_service_name"] == "BlackHoleCluster"
+    assert labels["destination_service"] == "nowhere.example.com"
+    assert labels["destination_workload"] == "unknown"
 
 
 def test_the_access_log_has_istios_fields(mesh: Mesh) -> None:

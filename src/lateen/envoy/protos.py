@@ -245,7 +245,31 @@ def from_dict(full_name: str, value: dict[str, Any]) -> bytes:
     Raises ``google.protobuf.json_format.ParseError`` when a field does not exist.
     """
     parsed = json_format.ParseDict(value, message_class(full_name)(), descriptor_pool=pool())
+    _order_packed_maps(parsed)
     return parsed.SerializeToString(deterministic=True)
+
+
+def _order_packed_maps(value: message.Message) -> None:
+    """Serialise each nested ``Any`` again: `json_format` packs maps in an order that differs from
+    process to process, and equal configuration must be equal bytes."""
+    if value.DESCRIPTOR.full_name == "google.protobuf.Any":
+        packed: Any = value
+        inner = message_class(packed.type_url.rpartition("/")[2]).FromString(packed.value)
+        _order_packed_maps(inner)
+        packed.value = inner.SerializeToString(deterministic=True)
+        return
+    for field, content in value.ListFields():
+        if field.message_type is None:
+            continue
+        if field.message_type.GetOptions().map_entry:
+            if field.message_type.fields_by_name["value"].message_type is not None:
+                for part in content.values():
+                    _order_packed_maps(part)
+        elif isinstance(content, message.Message):
+            _order_packed_maps(content)
+        else:
+            for part in content:
+                _order_packed_maps(part)
 
 
 def to_dict(full_name: str, body: bytes) -> dict[str, Any]:
@@ -257,8 +281,25 @@ def to_dict(full_name: str, body: bytes) -> dict[str, Any]:
     return result
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401 - JSON
-    # json_format yields OrderedDict for Any, which YAML writers do not take for a mapping.
+def _plain(value: Any, sort: bool = False) -> Any:  # noqa: ANN401 - JSON
+    # json_format yields OrderedDict for Any, which YAML writers do not take for a mapping, and
+    # maps in an order that differs from process to process.
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list) else value
+        items = sorted(value.items()) if sort else value.items()
+        return {key: _plain(item, sort or key in _MAPS) for key, item in items}
+    return [_plain(item, sort) for item in value] if isinstance(value, list) else value
+
+
+_MAPS = frozenset(
+    {
+        "filter_metadata",
+        "json_format",
+        "match",
+        "metadata",
+        "typed_extension_protocol_options",
+        "typed_filter_metadata",
+        "typed_per_filter_config",
+        "named_endpoints",
+    }
+)
+"""Fields that are maps or hold ``Struct``; all below them is written in the order of its names."""
