@@ -62,15 +62,15 @@ def outbound_clusters(view: View, service: Service) -> tuple[Cluster, ...]:
     if service.resolution in (Resolution.ALIAS, Resolution.DYNAMIC_DNS):
         return ()
     rule = view.rule(service)
-    inline = _has_inline_endpoints(service)
+    by_endpoints = _has_inline_endpoints(service) or _follows_endpoints(service)
     key = (
         Identity(service),
         Identity(rule),
         Identity(view.mesh),
         view.scope.type,
         view.auto_mtls(service),
-        Identity(view.endpoints(service)) if inline or _follows_endpoints(service) else None,
-        view.endpoint_facts() if inline else None,
+        Identity(view.endpoints(service)) if by_endpoints else None,
+        view.endpoint_facts() if by_endpoints else None,
     )
     return _clusters.get(key, lambda: tuple(_make(view, service, rule)))
 

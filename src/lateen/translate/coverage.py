@@ -23,6 +23,7 @@ from lateen.model import kinds
 from lateen.model.kinds import GroupKind
 from lateen.model.proxy import ProxyType
 from lateen.model.selection import selects, workload_selector
+from lateen.model.service import Resolution
 from lateen.translate import rules
 from lateen.translate.gateway_servers import groups
 from lateen.translate.view import View
@@ -204,6 +205,54 @@ def findings(view: View) -> Iterator[Finding]:
         yield from _kind_findings(view, kind, rules.NO_EFFECT_YET, consequence)
     for resource in _applying(view):
         yield from resource_findings(resource)
+    yield from _dynamic_hosts(view)
+    yield from _ignored_credentials(view)
+
+
+def _dynamic_hosts(view: View) -> Iterator[Finding]:
+    """ServiceEntries whose hosts would have to be looked up per request."""
+    for service in view.services:
+        if service.resolution is Resolution.DYNAMIC_DNS and service.key is not None:
+            yield rules.finding(
+                rules.NO_EFFECT_YET,
+                service.key,
+                service.provenance,
+                ("spec", "resolution"),
+                f"{service.hostname} is not served: names are not looked up per request, its "
+                "traffic is that of an unknown host",
+                "List the hosts one by one with resolution DNS.",
+            )
+
+
+def _ignored_credentials(view: View) -> Iterator[Finding]:
+    """Credentials by name that sidecars do not get (they have no right to read Secrets)."""
+    if view.scope.type is not ProxyType.SIDECAR:
+        return
+    for service in view.services:
+        rule = view.rule(service)
+        if rule is None or rule.has_workload_selector or rule.policy_source is None:
+            continue
+        policy = rule.traffic_policy
+        if policy is None:
+            continue
+        for path, tls in (
+            (("spec", "trafficPolicy", "tls"), policy.tls),
+            *(
+                (("spec", "trafficPolicy", "portLevelSettings", index, "tls"), entry.tls)
+                for index, entry in enumerate(policy.port_level_settings)
+            ),
+        ):
+            if tls is None or not tls.credential_name or "configmap://" in tls.credential_name:
+                continue
+            yield rules.finding(
+                rules.NO_EFFECT_YET,
+                rule.policy_source.key,
+                rule.policy_source.provenance,
+                (*path, "credentialName"),
+                "sidecars do not use credentialName unless the rule has a workloadSelector; "
+                "servers are verified with the operating system's certificates",
+                "Add a workloadSelector, or name files.",
+            )
 
 
 def resource_findings(resource: Resource) -> tuple[Finding, ...]:

@@ -29,7 +29,7 @@ from lateen.translate.gateway_servers import (
     https_route_name,
 )
 from lateen.translate.gateway_tls import HANDSHAKE_TIMEOUT, server_tls
-from lateen.translate.memo import Identity, Memo
+from lateen.translate.memo import Memo
 from lateen.translate.view import View
 
 _listeners: Memo[Listener] = Memo(4096)
@@ -48,7 +48,7 @@ def _listener(view: View, group: ServerGroup) -> Listener | None:
         return None
     name = names.listener_name(group.bind, group.port)
     origin = tuple(_server_origin(server) for server in group.servers)
-    key = (name, tuple(Identity(chain) for chain in chains), origin, view.accepts_proxy_protocol)
+    key = (name, chains, origin, view.accepts_proxy_protocol)
 
     def make() -> Listener:
         return Listener(

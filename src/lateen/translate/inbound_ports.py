@@ -38,19 +38,26 @@ def _of_services(view: View) -> tuple[LocalPort, ...]:
     return tuple(
         LocalPort(
             port=port,
-            origin=Origin(
-                reason=(
-                    f"port {port.service_port}"
-                    + (f" ({port.service_port_name})" if port.service_port_name else "")
-                    + f" of {port.hostname} is served by port {port.target_port} of the workload"
-                )
-            ),
+            origin=_origin(view, port),
             pool=_pool(view, port),
             address="127.0.0.1" if local else "",
             address_port=port.target_port if local else 0,
         )
         for port in view.scope.inbound
     )
+
+
+def _origin(view: View, port: InboundPort) -> Origin:
+    name = f" ({port.service_port_name})" if port.service_port_name else ""
+    reason = (
+        f"port {port.service_port}{name} of {port.hostname} is port {port.target_port} of the "
+        "workload"
+    )
+    service = view.service(port.hostname)
+    found = service.port(port.service_port) if service is not None else None
+    if service is None or found is None:
+        return Origin(reason=reason)
+    return origins.of_service(service, reason, ("spec", "ports", service.ports.index(found)))
 
 
 def _pool(view: View, port: InboundPort) -> ConnectionPool:

@@ -175,7 +175,9 @@ def _http_chain(view: View, bind: Bind) -> FilterChain:
     """Clear-text HTTP. Other bytes on the port do not match it and are not broken by it."""
     name = names.listener_name(bind.address, bind.port)
     sniffed = bool(bind.sniffed)
-    key = ("http", name, bind.route_name, sniffed)
+    # Outside of the mesh nobody understands the mesh's ALPN.
+    mesh = any(not member.service.mesh_external for member in bind.sniffed)
+    key = ("http", name, bind.route_name, sniffed, mesh)
 
     def make() -> FilterChain:
         reason = (
@@ -192,7 +194,7 @@ def _http_chain(view: View, bind: Bind) -> FilterChain:
                 stat_prefix=f"outbound_{name}",
                 telemetry=Telemetry(Reporter.SOURCE),
                 route_name=bind.route_name,
-                upstream_alpn=sniffed,
+                upstream_alpn=mesh,
             ),
             origins=(origins.default(reason),),
         )

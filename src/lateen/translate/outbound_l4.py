@@ -198,7 +198,9 @@ def tcp_proxy(
         hash_policies=tuple(
             found for found in hash_policies(policy.load_balancer) if found.source_ip
         ),
-        upstream_alpn=member is not None and member.port.protocol is Protocol.AUTO,
+        upstream_alpn=member is not None
+        and member.port.protocol is Protocol.AUTO
+        and not member.service.mesh_external,
         tunnel_host=f"{tunnel.target_host}:{tunnel.target_port}" if tunnel is not None else "",
         tunnel_post=tunnel is not None and tunnel.protocol.upper() == "POST",
     )

@@ -55,6 +55,7 @@ class Bind:
 def binds(view: View) -> tuple[Bind, ...]:
     """All listeners a sidecar needs for the services it sees, wildcard ones first."""
     found: dict[tuple[str, int], Bind] = {}
+    seen: set[tuple[str, int, int]] = set()
     locked = view.sidecar_scope.locked_ports
     for listener in view.sidecar_scope.egress:
         for service in listener.services:
@@ -69,9 +70,10 @@ def binds(view: View) -> tuple[Bind, ...]:
                     bind = found.get((address, port.number))
                     if bind is None:
                         bind = found[address, port.number] = Bind(address, port.number)
-                    members = _members(bind, port)
-                    if all(other.service is not service for other in members):
-                        members.append(member)
+                    place = (address, port.number, id(service))
+                    if place not in seen:
+                        seen.add(place)
+                        _members(bind, port).append(member)
     order = sorted(found, key=lambda key: (key[0] != names.WILDCARD, key[1], key[0]))
     return tuple(found[key] for key in order)
 
