@@ -97,7 +97,7 @@ def test_proxies_reconnect_to_a_new_control_plane_and_are_resent_nothing(mesh: L
     mesh.wait_connected("reviews", "sleep")
     assert mesh.admin("sleep", "/config_dump?resource=dynamic_active_clusters") == before
     sent = [line for line in mesh.metrics().splitlines() if "resources_sent_total{" in line]
-    assert {line.split()[-1] for line in sent} == {"0.0"}
+    assert {line.split()[-1] for line in sent} == {"0.0"}, sent
 
 
 def test_a_proxy_with_another_workloads_certificate_is_refused(mesh: LiveMesh) -> None:
