@@ -47,6 +47,7 @@ def register(app: web.Application, control_plane: ControlPlane) -> None:
         ("GET", "/lateen/v1/status", _status),
         ("GET", "/lateen/v1/proxies", _proxies),
         ("GET", "/lateen/v1/proxies/{name}/config", _config),
+        ("GET", "/lateen/v1/counters", _counters),
         ("GET", "/lateen/v1/wait", _wait),
         ("POST", "/lateen/v1/wait", _wait),
     )
@@ -148,6 +149,11 @@ def status_data(plane: ControlPlane) -> dict[str, object]:
 
 async def _proxies(plane: ControlPlane, _request: web.Request) -> web.Response:
     return answer({"proxies": [proxy_status(item) for item in _sorted(plane)]})
+
+
+async def _counters(plane: ControlPlane, _request: web.Request) -> web.Response:
+    """What pushes have cost since the start: for benchmarks and tests of how much is done."""
+    return answer(plane.metrics.totals())
 
 
 async def _config(plane: ControlPlane, request: web.Request) -> web.Response:

@@ -109,6 +109,26 @@ class Metrics:
         self.loop_lag = gauge("lateen_event_loop_lag_seconds", "How late timers run")
         self.snapshot_version = gauge("lateen_snapshot_version", "Version of the snapshot")
 
+    def totals(self) -> dict[str, float]:
+        """Work done since the start, over all types."""
+        return {
+            "translations": _total(self.translations),
+            "encodings": _total(self.messages_encoded),
+            "messages": _total(self.pushes),
+            "resources": _total(self.resources_sent),
+            "bytes": _total(self.bytes_sent),
+            "rejections": _total(self.total_rejects),
+        }
+
     def render(self) -> bytes:
         """Prometheus text exposition format 0.0.4."""
         return generate_latest(self.registry)
+
+
+def _total(counter: Counter) -> float:
+    return sum(
+        sample.value
+        for metric in counter.collect()
+        for sample in metric.samples
+        if sample.name.endswith("_total")
+    )
