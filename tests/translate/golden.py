@@ -113,7 +113,7 @@ def scope(case: Case, objects: Snapshot) -> Scope:
         namespace=namespace,
         identity=WorkloadIdentity(namespace=namespace, workload="proxy"),
         labels=facts.get("labels", {}),
-        addresses=("10.244.1.1",),
+        addresses=tuple(facts.get("addresses", ["10.244.1.1"])),
         locality=Locality(*facts.get("locality", "").split("/")),
         metadata=facts.get("metadata", {}),
     )

@@ -59,6 +59,8 @@ def _own(source: HttpConnectionManager) -> bytes:
         # Decorates responses with x-envoy-decorator-operation; samples nothing by itself.
         tracing=_no_sampling(),
     )
+    if source.decode_slashes:
+        own.path_with_escaped_slashes_action = _HCM.UNESCAPE_AND_FORWARD
     if source.routes is not None:
         own.route_config.CopyFrom(routes.route_configuration(source.routes))
     else:

@@ -58,6 +58,8 @@ class HttpConnectionManager:
     server_name: str = "istio-envoy"
     normalize_path: bool = True
     merge_slashes: bool = False
+    decode_slashes: bool = False
+    """Escaped slashes become slashes before routing (``UNESCAPE_AND_FORWARD``)."""
     websocket: bool = True
 
 

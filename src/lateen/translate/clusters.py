@@ -28,6 +28,7 @@ from lateen.translate.traffic_policy import (
     connection_pool,
     effective,
     outlier_detection,
+    with_keepalive,
 )
 from lateen.translate.upstream_tls import from_settings, mesh_tls
 from lateen.translate.view import Rule, RuleSubset, View
@@ -68,6 +69,7 @@ def outbound_clusters(view: View, service: Service) -> tuple[Cluster, ...]:
         Identity(rule),
         Identity(view.mesh),
         view.scope.type,
+        view.scope.ipv6,
         view.auto_mtls(service),
         Identity(view.endpoints(service)) if by_endpoints else None,
         view.endpoint_facts() if by_endpoints else None,
@@ -173,8 +175,13 @@ def _cluster(view: View, wanted: _Wanted) -> Cluster:
         load_balancer=LoadBalancer.CLUSTER_PROVIDED if original else balance.policy,
         connect_timeout=_connect_timeout(view, policy.connection_pool),
         protocol=protocol,
-        pool=connection_pool(
-            policy.connection_pool, policy.retry_budget, http2=protocol is UpstreamProtocol.HTTP2
+        pool=with_keepalive(
+            connection_pool(
+                policy.connection_pool,
+                policy.retry_budget,
+                http2=protocol is UpstreamProtocol.HTTP2,
+            ),
+            view.mesh.tcp_keepalive,
         ),
         outlier_detection=outlier,
         tls=tls,
@@ -188,6 +195,7 @@ def _cluster(view: View, wanted: _Wanted) -> Cluster:
         locality_weighted=_locality_weighted(view, service, policy.load_balancer, original),
         panic_threshold=float(outlier.min_health_percent) if outlier is not None else 0.0,
         dns_refresh_rate=view.dns_refresh_rate,
+        dns_lookup_family="V6_ONLY" if view.scope.ipv6 else "V4_ONLY",
         service=ServiceReference(service.hostname, service.name, service.namespace),
         subset=subset,
         external=service.mesh_external,

@@ -75,7 +75,7 @@ def _group_chains(view: View, group: ServerGroup) -> Iterator[FilterChain]:
         if server.kind is ServerKind.HTTPS:
             yield _https_chain(view, server)
         elif server.kind is ServerKind.TLS:
-            chain = tcp_chain(view, server, terminated=_tls(server, http=False))
+            chain = tcp_chain(view, server, terminated=_tls(view, server, http=False))
             if chain is not None:
                 yield chain
         elif server.kind is ServerKind.TCP:
@@ -115,7 +115,7 @@ def _https_chain(view: View, server: GatewayServer) -> FilterChain:
         name=https_route_name(server),
         route_name=https_route_name(server),
         match=ChainMatch(server_names=sni_names(server)),
-        tls=_tls(server, http=True),
+        tls=_tls(view, server, http=True),
         origin=(_server_origin(server),),
     )
 
@@ -132,7 +132,7 @@ def _manager_chain(
 ) -> FilterChain:
     hops = view.trusted_proxies
     forwarded = view.forward_client_certificate
-    key = (name, route_name, match, tls, origin, hops, forwarded)
+    key = (name, route_name, match, tls, origin, hops, forwarded, view.http_settings)
 
     def make() -> FilterChain:
         return FilterChain(
@@ -141,14 +141,16 @@ def _manager_chain(
             match=match,
             tls=tls,
             connect_timeout=HANDSHAKE_TIMEOUT if tls is not None else None,
-            filter=HttpConnectionManager(
-                stat_prefix=f"outbound_{name}",
-                telemetry=Telemetry(Reporter.SOURCE),
-                route_name=route_name,
-                use_remote_address=True,
-                trusted_hops=hops,
-                forward_client_certificate=forwarded,
-                client_certificate_details=True,
+            filter=view.http_settings.of(
+                HttpConnectionManager(
+                    stat_prefix=f"outbound_{name}",
+                    telemetry=Telemetry(Reporter.SOURCE),
+                    route_name=route_name,
+                    use_remote_address=True,
+                    trusted_hops=hops,
+                    forward_client_certificate=forwarded,
+                    client_certificate_details=True,
+                )
             ),
             origins=origin,
         )
@@ -161,9 +163,13 @@ def sni_names(server: GatewayServer) -> tuple[str, ...]:
     return () if "*" in server.hosts else server.hosts
 
 
-def _tls(server: GatewayServer, *, http: bool) -> DownstreamTls | None:
+def _tls(view: View, server: GatewayServer, *, http: bool) -> DownstreamTls | None:
     settings = server.server.tls
-    return server_tls(settings, http=http) if settings is not None else None
+    return (
+        server_tls(settings, http=http, minimum=view.http_settings.gateway_tls_minimum)
+        if settings is not None
+        else None
+    )
 
 
 def _server_origin(server: GatewayServer) -> Origin:

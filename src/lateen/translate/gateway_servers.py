@@ -105,7 +105,7 @@ class ServerGroup:
     @property
     def http_route_name(self) -> str:
         """``http.PORT[.BIND]``."""
-        suffix = "" if self.bind == names.WILDCARD else f".{self.bind}"
+        suffix = "" if self.bind in (names.WILDCARD, names.WILDCARD_V6) else f".{self.bind}"
         return f"http.{self.port}{suffix}"
 
 
@@ -131,7 +131,7 @@ def _merge(view: View) -> tuple[tuple[ServerGroup, ...], tuple[Finding, ...]]:
     found: dict[tuple[str, int], ServerGroup] = {}
     findings: list[Finding] = []
     for server in _servers(view):
-        bind = server.server.bind or names.WILDCARD
+        bind = server.server.bind or view.wildcard
         group = found.get((bind, server.target_port))
         if group is None:
             group = found[bind, server.target_port] = ServerGroup(bind, server.target_port)

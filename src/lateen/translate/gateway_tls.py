@@ -31,8 +31,11 @@ def secret_name(credential: str) -> str:
     return credential if "://" in credential else f"kubernetes://{credential}"
 
 
-def server_tls(settings: ServerTLSSettings, *, http: bool) -> DownstreamTls:
-    """How the gateway terminates TLS. ``http`` offers HTTP's protocols by ALPN."""
+def server_tls(
+    settings: ServerTLSSettings, *, http: bool, minimum: str = "TLSv1_2"
+) -> DownstreamTls:
+    """How the gateway terminates TLS. ``http`` offers HTTP's protocols by ALPN, ``minimum``
+    is the version where the server names none."""
     mesh = settings.mode == "ISTIO_MUTUAL"
     client = _CLIENT.get(settings.mode, ClientCertificate.NONE)
     credentials = _credentials(settings)
@@ -60,7 +63,7 @@ def server_tls(settings: ServerTLSSettings, *, http: bool) -> DownstreamTls:
         validation=validation,
         client_certificate=client,
         alpn=alpn.SERVER_HTTP if http else (),
-        minimum_version=_VERSIONS.get(settings.min_protocol_version, "TLSv1_2"),
+        minimum_version=_VERSIONS.get(settings.min_protocol_version, minimum),
         maximum_version=_VERSIONS.get(settings.max_protocol_version, "TLSv1_3"),
         cipher_suites=tuple(settings.cipher_suites),
         ecdh_curves=tuple(settings.ecdh_curves),

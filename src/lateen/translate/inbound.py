@@ -55,7 +55,7 @@ def listeners(view: View) -> tuple[Listener, ...]:
         return ()
     chains = tuple(_all_chains(view))
     excluded = _inspector_exclusions(view)
-    key = (tuple(id(chain) for chain in chains), excluded, view.inspection_timeout)
+    key = (tuple(id(chain) for chain in chains), excluded, view.inspection_timeout, view.wildcard)
     # `chains` are alive in `_chains` and in the kept listener, so their ids stay theirs.
     return (_listeners.get(key, lambda: _virtual_inbound(view, chains, excluded)),)
 
@@ -72,7 +72,7 @@ def _virtual_inbound(
 ) -> Listener:
     return Listener(
         name=names.VIRTUAL_INBOUND,
-        address=names.WILDCARD,
+        address=view.wildcard,
         port=names.INBOUND_PORT,
         direction=Direction.INBOUND,
         filter_chains=chains,
@@ -115,11 +115,11 @@ def _port_chains(view: View, local: LocalPort, mtls: WorkloadMtls) -> tuple[Filt
     port = local.port
     mode, reason = mtls.of_port(port.target_port)
     retry = view.inbound_retry
-    key = (local, mode, reason, view.trust_domains, retry)
+    key = (local, mode, reason, view.trust_domains, retry, view.http_settings, view.wildcard)
 
     def make() -> tuple[FilterChain, ...]:
         protocol = Protocol(port.protocol)
-        name = names.listener_name(names.WILDCARD, port.target_port)
+        name = names.listener_name(view.wildcard, port.target_port)
         target = InboundTarget(
             port=port.target_port,
             cluster=names.inbound_cluster(port.target_port),
@@ -134,6 +134,7 @@ def _port_chains(view: View, local: LocalPort, mtls: WorkloadMtls) -> tuple[Filt
             ),
             origins=(local.origin, reason),
             trust_domains=view.trust_domains,
+            http=view.http_settings,
         )
         return inbound_chains.chains(target, protocol, mode)
 
@@ -153,10 +154,13 @@ def _passthrough_chains(view: View, number: int, mtls: WorkloadMtls) -> tuple[Fi
             routes=_routes(names.INBOUND_PASSTHROUGH, number, "", view.inbound_retry),
             origins=(origins.INBOUND_DEFAULT, reason),
             trust_domains=view.trust_domains,
+            http=view.http_settings,
         )
         return inbound_chains.chains(target, Protocol.AUTO, mode)
 
-    return _chains.get((number, mode, reason, view.trust_domains, view.inbound_retry), make)
+    return _chains.get(
+        (number, mode, reason, view.trust_domains, view.inbound_retry, view.http_settings), make
+    )
 
 
 def _routes(
@@ -199,7 +203,7 @@ def _cluster(view: View, local: LocalPort) -> Cluster:
     reference = (
         ServiceReference(service.hostname, service.name, service.namespace) if service else None
     )
-    key = (local, reference, view.connect_timeout)
+    key = (local, reference, view.connect_timeout, view.inbound_bind)
 
     def make() -> Cluster:
         protocol = Protocol(port.protocol)
@@ -222,7 +226,7 @@ def _cluster(view: View, local: LocalPort) -> Cluster:
             pool=local.pool,
             load_assignment=assignment,
             upstream_port_override=local.address_port if original else 0,
-            bind_source=names.INBOUND_BIND if original else "",
+            bind_source=view.inbound_bind if original else "",
             inbound=True,
             service=reference,
             origins=(local.origin,),
@@ -233,14 +237,14 @@ def _cluster(view: View, local: LocalPort) -> Cluster:
 
 def _passthrough_cluster(view: View) -> Cluster:
     return _clusters.get(
-        ("passthrough", view.connect_timeout),
+        ("passthrough", view.connect_timeout, view.inbound_bind),
         lambda: Cluster(
             name=names.INBOUND_PASSTHROUGH,
             type=ClusterType.ORIGINAL_DST,
             load_balancer=LoadBalancer.CLUSTER_PROVIDED,
             connect_timeout=view.connect_timeout,
             protocol=UpstreamProtocol.DOWNSTREAM,
-            bind_source=names.INBOUND_BIND,
+            bind_source=view.inbound_bind,
             inbound=True,
             origins=(origins.INBOUND_DEFAULT,),
         ),

@@ -20,6 +20,7 @@ from lateen.ir.route import RouteConfiguration
 from lateen.ir.tls import ROOT_CERTIFICATES, ClientCertificate, DownstreamTls
 from lateen.model.service import Protocol
 from lateen.translate import alpn
+from lateen.translate.http_settings import HttpSettings
 from lateen.translate.mtls import Mode
 
 
@@ -37,6 +38,7 @@ class InboundTarget:
     routes: RouteConfiguration
     origins: tuple[Origin, ...]
     trust_domains: tuple[str, ...] = ()
+    http: HttpSettings = HttpSettings()
 
 
 def chains(target: InboundTarget, protocol: Protocol, mode: Mode) -> tuple[FilterChain, ...]:
@@ -106,12 +108,14 @@ def _chain(target: InboundTarget, match: ChainMatch, *, http: bool, mutual: bool
     telemetry = Telemetry(reporter=Reporter.DESTINATION, mutual_tls=mutual)
     terminal: NetworkFilter
     if http:
-        terminal = HttpConnectionManager(
-            stat_prefix=target.stat_prefix,
-            telemetry=telemetry,
-            routes=target.routes,
-            forward_client_certificate="APPEND_FORWARD",
-            client_certificate_details=True,
+        terminal = target.http.of(
+            HttpConnectionManager(
+                stat_prefix=target.stat_prefix,
+                telemetry=telemetry,
+                routes=target.routes,
+                forward_client_certificate="APPEND_FORWARD",
+                client_certificate_details=True,
+            )
         )
     else:
         terminal = TcpProxy(
@@ -135,5 +139,6 @@ def _server_tls(target: InboundTarget, http: bool) -> DownstreamTls:
         validation=ROOT_CERTIFICATES,
         client_certificate=ClientCertificate.REQUIRED,
         alpn=alpn.SERVER_HTTP if http else alpn.SERVER_TCP,
+        minimum_version=target.http.mesh_tls_minimum,
         subject_alt_name_prefixes=tuple(f"spiffe://{name}/" for name in target.trust_domains),
     )

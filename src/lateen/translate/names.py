@@ -18,7 +18,10 @@ RESERVED_PORTS = frozenset({15001, 15006, 15021, 15090})
 """Ports of the proxy itself on the wildcard address: no outbound listener may take them."""
 
 WILDCARD = "0.0.0.0"
+WILDCARD_V6 = "::"
 INBOUND_BIND = "127.0.0.6"
+INBOUND_BIND_V6 = "::6"
+"""Source of connections to the own workload, by which redirection knows them."""
 
 
 class ClusterName(NamedTuple):

@@ -87,7 +87,7 @@ def _virtual_outbound(view: View) -> Listener:
         )
         return Listener(
             name=names.VIRTUAL_OUTBOUND,
-            address=names.WILDCARD,
+            address=view.wildcard,
             port=names.OUTBOUND_PORT,
             direction=Direction.OUTBOUND,
             filter_chains=(guard, catch_all),
@@ -96,7 +96,7 @@ def _virtual_outbound(view: View) -> Listener:
             origins=(origins.CATCH_ALL,),
         )
 
-    return _listeners.get(("virtual", target, reason, transparent), make)
+    return _listeners.get(("virtual", target, reason, transparent, view.wildcard), make)
 
 
 def _listener(view: View, bind: Bind) -> Listener:
@@ -133,7 +133,7 @@ def _listener(view: View, bind: Bind) -> Listener:
         every = [chain.match for chain in chains]
         return Listener(
             name=names.listener_name(bind.address, bind.port),
-            address="127.0.0.1" if local and bind.wildcard else bind.address,
+            address=view.localhost if local and bind.wildcard else bind.address,
             port=bind.port,
             direction=Direction.OUTBOUND,
             filter_chains=tuple(chains),
@@ -177,7 +177,7 @@ def _http_chain(view: View, bind: Bind) -> FilterChain:
     sniffed = bool(bind.sniffed)
     # Outside of the mesh nobody understands the mesh's ALPN.
     mesh = any(not member.service.mesh_external for member in bind.sniffed)
-    key = ("http", name, bind.route_name, sniffed, mesh)
+    key = ("http", name, bind.route_name, sniffed, mesh, view.http_settings)
 
     def make() -> FilterChain:
         reason = (
@@ -190,11 +190,13 @@ def _http_chain(view: View, bind: Bind) -> FilterChain:
             match=ChainMatch(
                 transport_protocol="raw_buffer", application_protocols=alpn.PLAIN_HTTP
             ),
-            filter=HttpConnectionManager(
-                stat_prefix=f"outbound_{name}",
-                telemetry=Telemetry(Reporter.SOURCE),
-                route_name=bind.route_name,
-                upstream_alpn=mesh,
+            filter=view.http_settings.of(
+                HttpConnectionManager(
+                    stat_prefix=f"outbound_{name}",
+                    telemetry=Telemetry(Reporter.SOURCE),
+                    route_name=bind.route_name,
+                    upstream_alpn=mesh,
+                )
             ),
             origins=(origins.default(reason),),
         )

@@ -36,7 +36,7 @@ class Bind:
     @property
     def wildcard(self) -> bool:
         """Whether the listener takes every address."""
-        return self.address == names.WILDCARD
+        return self.address in (names.WILDCARD, names.WILDCARD_V6)
 
     @property
     def has_http(self) -> bool:
@@ -65,7 +65,7 @@ def binds(view: View) -> tuple[Bind, ...]:
                 if port.protocol is Protocol.UDP or (not listener.port and port.number in locked):
                     continue
                 for address, member in _placements(view, service, port, listener.bind):
-                    if address == names.WILDCARD and port.number in names.RESERVED_PORTS:
+                    if address == view.wildcard and port.number in names.RESERVED_PORTS:
                         continue
                     bind = found.get((address, port.number))
                     if bind is None:
@@ -74,7 +74,7 @@ def binds(view: View) -> tuple[Bind, ...]:
                     if place not in seen:
                         seen.add(place)
                         _members(bind, port).append(member)
-    order = sorted(found, key=lambda key: (key[0] != names.WILDCARD, key[1], key[0]))
+    order = sorted(found, key=lambda key: (key[0] != view.wildcard, key[1], key[0]))
     return tuple(found[key] for key in order)
 
 
@@ -92,7 +92,7 @@ def _placements(
         return
     if port.protocol.is_http:
         # HTTP is told apart by its Host header, so one listener serves every address.
-        yield names.WILDCARD, Member(service, port)
+        yield view.wildcard, Member(service, port)
         return
     addresses = view.addresses(service)
     single = [address for address in addresses if "/" not in address]
@@ -100,7 +100,7 @@ def _placements(
     for address in single:
         yield address, Member(service, port)
     if blocks:
-        yield names.WILDCARD, Member(service, port, blocks)
+        yield view.wildcard, Member(service, port, blocks)
     if single or blocks:
         return
     pods: tuple[str, ...] = ()
@@ -116,4 +116,4 @@ def _placements(
         for pod in pods:
             yield pod, Member(service, port)
     elif not service.headless:
-        yield names.WILDCARD, Member(service, port)
+        yield view.wildcard, Member(service, port)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lateen.api.base import duration_seconds
 from lateen.api.meshconfig.mesh_config import DefaultTrafficPolicy
@@ -15,6 +15,7 @@ from lateen.api.networking.destination_rule import (
     PortTrafficPolicy,
     ProxyProtocol,
     RetryBudget,
+    TcpKeepalive,
     TrafficPolicy,
     TunnelSettings,
 )
@@ -125,6 +126,18 @@ def connection_pool(
         http2_keepalive_timeout=_seconds(ping.timeout) if ping else None,
         retry_budget_percent=_percent(budget),
         retry_budget_min_concurrency=_concurrency(budget),
+    )
+
+
+def with_keepalive(pool: ir.ConnectionPool, mesh: TcpKeepalive | None) -> ir.ConnectionPool:
+    """``pool`` with the mesh's TCP keepalive in the fields that it leaves open."""
+    if mesh is None:
+        return pool
+    return replace(
+        pool,
+        keepalive_probes=pool.keepalive_probes or _positive(mesh.probes),
+        keepalive_time=pool.keepalive_time or _seconds(mesh.time),
+        keepalive_interval=pool.keepalive_interval or _seconds(mesh.interval),
     )
 
 

@@ -23,6 +23,7 @@ from lateen.model.snapshot import Snapshot
 from lateen.model.virtual_services import EffectiveVirtualService, virtual_services
 from lateen.translate import names, origins
 from lateen.translate.destination_rule import Rule, RuleSubset, rule_of
+from lateen.translate.http_settings import HttpSettings, http_settings
 from lateen.translate.memo import Identity, Memo
 from lateen.translate.mtls import Mode, WorkloadMtls, workload_mtls
 from lateen.translate.route_retry import from_block
@@ -171,6 +172,26 @@ class View:
         reason = origins.of_resource(resource, path, "unknown destinations pass through")
         return names.PASSTHROUGH, reason
 
+    @property
+    def wildcard(self) -> str:
+        """The address on which listeners for every address stand."""
+        return names.WILDCARD_V6 if self.scope.ipv6 else names.WILDCARD
+
+    @property
+    def localhost(self) -> str:
+        """The workload's own address for traffic that is not captured."""
+        return "::1" if self.scope.ipv6 else "127.0.0.1"
+
+    @property
+    def inbound_bind(self) -> str:
+        """Source address of connections to the own workload."""
+        return names.INBOUND_BIND_V6 if self.scope.ipv6 else names.INBOUND_BIND
+
+    @cached_property
+    def http_settings(self) -> HttpSettings:
+        """What the mesh configuration says of HTTP and TLS termination everywhere."""
+        return http_settings(self.mesh)
+
     # Services
 
     @cached_property
@@ -213,7 +234,7 @@ class View:
         if service.addresses_auto_allocated and not self.scope.dns_capture:
             return ()
         return tuple(
-            address for address in service.addresses if self.scope.ipv6 or ":" not in address
+            address for address in service.addresses if self.scope.ipv6 == (":" in address)
         )
 
     def concrete(self, service: Service) -> Service:
