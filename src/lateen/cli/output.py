@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 OK = "[green]✓[/]"
 BAD = "[red]✗[/]"
@@ -45,15 +45,20 @@ def emit(data: Any, form: str) -> None:  # noqa: ANN401 - whatever JSON can say
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Rows under upper-case headings, as kubectl prints them; cells may hold markup."""
-    grid = Table(box=None, pad_edge=False, show_edge=False, padding=(0, 3, 0, 0), header_style="")
-    for column in columns:
-        grid.add_column(column, no_wrap=True, overflow="ignore")
-    for row in rows:
-        grid.add_row(*row)
-    # A pipe has no width: cells must not be cut there.
-    width = None if out.is_terminal else 10_000
-    out.print(grid, width=width, soft_wrap=False, crop=False)
+    """Rows under upper-case headings, as kubectl prints them; cells may hold markup.
+
+    Cells are never cut: a long line wraps in a narrow terminal and stays whole in a pipe.
+    """
+    grid = [[Text(column) for column in columns]]
+    grid += [[Text.from_markup(cell) for cell in row] for row in rows]
+    widths = [max(row[i].cell_len for row in grid) for i in range(len(columns))]
+    for row in grid:
+        line = Text()
+        for cell, width in zip(row, widths, strict=True):
+            line.append_text(cell)
+            line.append(" " * (width - cell.cell_len + 3))
+        line.rstrip()
+        out.print(line)
 
 
 def age(seconds: float) -> str:

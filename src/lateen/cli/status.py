@@ -69,10 +69,12 @@ def _print(data: dict[str, Any], *, verbose: bool) -> None:
 
 def _print_quarantined(entry: dict[str, Any]) -> None:
     where = f"{entry['file']}:{entry['line']}: " if entry.get("file") else ""
+    subject = entry["object"]
+    place = f"{subject['namespace']}/" if subject["namespace"] else ""
     say(
         BAD,
-        f"{where}{entry.get('object', '')} is held back to its last good version: "
-        f"{entry.get('message', '')}",
+        f"{where}{subject['kind']} {place}{subject['name']} is held back to its last good version:"
+        f" {str(entry.get('message', '')).strip()}",
         "change the object; a new version is tried at once",
     )
 

@@ -77,10 +77,10 @@ class Kubelet:
                 await self._adopt(pod)
 
     async def stop_all(self, grace: float) -> None:
-        """End all pods, applications before proxies."""
+        """End all pods, applications before proxies; nobody is left to drain for."""
         self._stopping = True
         for worker in self.workers.values():
-            worker.stop(grace)
+            worker.stop(grace, drain=0.0)
         if self._tasks:
             await asyncio.wait(self._tasks.values(), timeout=grace + 10)
 

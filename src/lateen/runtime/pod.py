@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -99,11 +100,13 @@ class PodWorker:
     started_at: str = field(default_factory=now)
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
     _grace: float = 30.0
+    _drain: float = DRAIN_SECONDS
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _published: Raw = field(default_factory=dict)
     _volumes: dict[str, Path] = field(default_factory=dict)
     _conditions: Conditions = field(default_factory=Conditions)
     _rotation: asyncio.Task[None] | None = None
+    _envoy: Container | None = None
 
     @property
     def key(self) -> str:
@@ -124,9 +127,10 @@ class PodWorker:
             return False
         return all(worker.ready for worker in self.containers)
 
-    def stop(self, grace: float) -> None:
-        """Ask the pod to end."""
+    def stop(self, grace: float, drain: float = DRAIN_SECONDS) -> None:
+        """Ask the pod to end; ``drain`` seconds are for its clients to go elsewhere."""
         self._grace = grace
+        self._drain = drain
         self._stop.set()
         self._changed.set()
 
@@ -229,7 +233,7 @@ class PodWorker:
         if owner:
             os.chown(directory, *owner)
         namespace, name = namespace_of(self.pod), name_of(self.pod)
-        query = f"namespace={namespace}&pod={name}"
+        query = f"namespace={namespace}&pod={name}&ip={self.ip}&mark=1"
         keeper = CertificateKeeper(self.context.client, namespace, name, directory, owner=owner)
         _, bootstrap = await asyncio.gather(
             keeper.start(),
@@ -263,7 +267,7 @@ class PodWorker:
             )
         self.problem = None
 
-    async def _start_envoy(self, argv: tuple[str, ...], env: Any) -> Process:  # noqa: ANN401
+    async def _start_envoy(self, argv: tuple[str, ...], env: Mapping[str, str]) -> Container:
         assert self.sandbox is not None
         directory = str(self._scratch / "proxy")
         user = self.context.node.proxy_user
@@ -277,7 +281,8 @@ class PodWorker:
             mark_sockets=True,
             log_path=self._log_path(PROXY_CONTAINER),
         )
-        return await self.sandbox.start(spec)
+        self._envoy = await self.sandbox.start(spec)
+        return self._envoy
 
     async def _run_init_containers(self) -> bool:
         for raw in spec_of(self.pod).get("initContainers") or []:
@@ -349,8 +354,8 @@ class PodWorker:
         for worker in (*self.containers, *self.init_containers):
             if worker.name == container:
                 running = worker.process
-        if container == PROXY_CONTAINER and self.proxy is not None:
-            running = self.proxy.process
+        if container == PROXY_CONTAINER:
+            running = self._envoy
         if isinstance(running, Container):
             return await running.execute(spec, *descriptors)
         raise ProcessLookupError(f"container {container} of pod {self.key} is not running")
@@ -368,7 +373,7 @@ class PodWorker:
 
     async def _leave_gracefully(self) -> None:
         deadline = time.monotonic() + self._grace
-        drain = min(DRAIN_SECONDS, self._grace)
+        drain = min(self._drain, self._grace)
         if self.proxy is not None and self.proxy.ready and drain > 0:
             with contextlib.suppress(OSError, TimeoutError):
                 async with asyncio.timeout(drain + 1):
@@ -456,7 +461,7 @@ class PodWorker:
         if not self.injected:
             return []
         proxy = self.proxy
-        running = proxy.started_at if proxy is not None and proxy.process is not None else ""
+        running = proxy.started_at if proxy is not None and proxy.pid is not None else ""
         return [
             proxy_status(
                 PROXY_CONTAINER,

@@ -12,19 +12,15 @@ its PID namespace, and with the last process go namespaces, interfaces, rules an
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import importlib
-import json
 import os
 import resource
 import signal
 import socket
 import struct
-import sys
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 
 from lateen.runtime.node import namespaces as ns
 from lateen.runtime.node import privileges, process, wire
@@ -43,6 +39,10 @@ NODE_SYSCTLS = {
     "net.ipv4.conf.all.send_redirects": "0",
     "net.ipv4.conf.default.send_redirects": "0",
 }
+
+# With br_netfilter (Docker loads it) the kernel would translate addresses already while bridging,
+# and a pod could no longer reach itself through its service. Absent without that module.
+_BRIDGE_SYSCTLS = ("net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables")
 
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 _EXIT_ENVIRONMENT = 3
@@ -83,9 +83,12 @@ def _supervise(
             sock.close()
         if lifeline is not None:
             os.close(lifeline)
-        _enter_namespaces(news_theirs, lambda: _Init(
-            config, directory, main_theirs, forward_theirs, news_theirs, message
-        ).run())
+        _enter_namespaces(
+            news_theirs,
+            lambda: _Init(
+                config, directory, main_theirs, forward_theirs, news_theirs, message
+            ).run(),
+        )
     for sock in (main_theirs, forward_theirs, news_theirs):
         sock.close()
     try:
@@ -102,6 +105,15 @@ def _supervise(
     except wire.ChannelClosed as error:
         raise NodeStartError("the node's first process ended while it was starting") from error
     wire.send(control, {"event": "started", "pid": init})
+    if os.getuid() == 0:
+        # What is left to do: low ports, and telling who owns a port that is taken.
+        privileges.drop_privileges(
+            (
+                privileges.CAP_NET_BIND_SERVICE,
+                privileges.CAP_DAC_READ_SEARCH,
+                privileges.CAP_SYS_PTRACE,
+            )
+        )
     gateway = Gateway([main_ours, forward_ours], control, lifeline, init, config.stop_seconds)
     status = gateway.run()
     with contextlib.suppress(OSError):
@@ -177,6 +189,9 @@ class _Init:
         for name in ("stage", "pods", "scratch"):
             os.mkdir(f"{self._directory}/{name}", 0o700)
         process.write_sysctls(NODE_SYSCTLS)
+        for key in _BRIDGE_SYSCTLS:
+            with contextlib.suppress(FileNotFoundError):
+                process.write_sysctls({key: "0"})
         interface_up("lo")
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         if soft < hard:

@@ -74,9 +74,9 @@ def _attempt(directory: str) -> str:
         ns.mount("none", "/", flags=ns.MS_REC | ns.MS_PRIVATE)
         ns.mount("tmpfs", directory, "tmpfs", ns.MS_NOSUID | ns.MS_NODEV, "mode=700")
         step = "overlay"
-        for name in ("upper", "work", "root"):
+        for name in ("lower", "upper", "work", "root"):
             os.mkdir(f"{directory}/{name}")
-        options = f"lowerdir=/,upperdir={directory}/upper,workdir={directory}/work"
+        options = ",".join(f"{name}dir={directory}/{name}" for name in ("lower", "upper", "work"))
         try:
             ns.mount("overlay", f"{directory}/root", "overlay", 0, options + ",userxattr")
         except OSError:

@@ -35,6 +35,11 @@ class NodeHandle:
         """Of the host gateway: SIGTERM ends the node in order, SIGKILL at once."""
         return self._process.pid
 
+    @property
+    def identity(self) -> dict[str, int]:
+        """What `stop_node` needs to find this node again, from any later process; JSON-able."""
+        return {"pid": self.pid, "start_time": _start_time(self.pid)}
+
     def wait_ready(self, timeout: float) -> dict[str, object]:
         """Waits for `Node.ready`; returns its information.
 
@@ -165,6 +170,39 @@ def launch_node(
         process.wait()
         raise
     return handle
+
+
+def node_is_running(identity: Mapping[str, int]) -> bool:
+    """Does the node of `NodeHandle.identity` still live? A reused pid does not count."""
+    started = _start_time(identity["pid"])
+    return started != 0 and started == identity["start_time"]
+
+
+def stop_node(identity: Mapping[str, int], timeout: float = 30.0) -> bool:
+    """Ends a node from a process that did not launch it, by force after ``timeout`` seconds.
+
+    Returns True when the node is gone, whether it ran or not. Raises `PermissionError` when it is
+    another user's.
+    """
+    deadline = time.monotonic() + timeout
+    signals = [signal.SIGTERM, signal.SIGKILL]
+    while node_is_running(identity):
+        if signals and (signals[0] is signal.SIGTERM or time.monotonic() >= deadline):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(identity["pid"], signals.pop(0))
+        if time.monotonic() >= deadline + 5:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def _start_time(pid: int) -> int:
+    """Start time of a process in clock ticks since boot (proc(5), stat field 22); 0: none."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return 0 if fields[0] in "ZX" else int(fields[19])
 
 
 _BOOT = """

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lateen.runtime.node import namespaces as ns
-from lateen.runtime.node import privileges, process, rootfs, wire
+from lateen.runtime.node import process, rootfs, wire
 from lateen.runtime.node.spec import APP_USER, NodeConfig
 
 POD_SYSCTLS = {
@@ -86,13 +86,15 @@ class Launcher:
         self._selector = selectors.DefaultSelector()
         self._hidden = (config.state_dir, *config.hidden_paths)
         package = str(Path(__file__).resolve().parents[3])
+        self._readable = (
+            sys.executable,
+            sys.prefix,
+            sys.base_prefix,
+            package,
+            *config.exposed_paths,
+        )
         self._exposed = (
-            rootfs.closed_directories(
-                (sys.executable, sys.prefix, sys.base_prefix, package, *config.exposed_paths),
-                self._hidden,
-            )
-            if self._root
-            else ()
+            rootfs.closed_directories(self._readable, self._hidden) if self._root else ()
         )
 
     def run(self) -> int:
@@ -198,7 +200,7 @@ class Launcher:
             path = Path(directory, file)
             path.write_text(wire.text(message, file))
             path.chmod(0o644)
-        self._sandboxes[name] = _Sandbox(*fds, directory=directory)
+        self._sandboxes[name] = _Sandbox(fds[0], fds[1], fds[2], directory)
         return {}, (os.dup(fds[0]),)
 
     def _remove_sandbox(self, message: wire.Message, _fds: list[int]) -> _Reply:
@@ -238,9 +240,13 @@ class Launcher:
             read_only_root=bool(message.get("read_only_root")),
         )
         stdin, stdout, stderr = fds
+        log = bool(wire.text(message, "log_path"))
 
         def child() -> None:
             process.prepare_standard_io(stdin, stdout, stderr, tty=False)
+            if log:
+                # Programs open /dev/stdout by name (Envoy does); a pipe's own mode decides then.
+                os.fchown(1, -1 if uid is None else uid, -1 if gid is None else gid)
             for fd in (sandbox.net, sandbox.uts, sandbox.ipc):
                 ns.setns(fd)
             ns.unshare(ns.CLONE_NEWNS)
@@ -296,10 +302,16 @@ class Launcher:
         env = {str(k): str(v) for k, v in wire.mapping(message, "env").items()}
         uid, gid = message.get("uid"), message.get("gid")
         cwd = wire.text(message, "cwd") or "/"
+        reach = wire.strings(message, "paths")
         stdin, stdout, stderr = fds
 
         def child() -> None:
             process.prepare_standard_io(stdin, stdout, stderr, tty=False)
+            if isinstance(uid, int) and uid != os.getuid():
+                closed = rootfs.closed_directories((*self._readable, *reach))
+                if closed:
+                    ns.unshare(ns.CLONE_NEWNS)
+                    rootfs.open_closed_directories(closed, reach)
             os.chdir(cwd)
             process.run(
                 argv,
@@ -382,15 +394,14 @@ class Launcher:
             for value, own, what in ((uid, os.getuid(), "uid"), (gid, os.getgid(), "gid")):
                 if isinstance(value, int) and value != own:
                     raise OSError(
-                        errno.EPERM, f"without root every container runs as {what} {own}, not {value}"
+                        errno.EPERM,
+                        f"without root every container runs as {what} {own}, not {value}",
                     )
             return None, None
         user = uid if isinstance(uid, int) else APP_USER
         return user, gid if isinstance(gid, int) else user
 
-    def _fork_into(
-        self, enter: Callable[[], None], child: Callable[[], None]
-    ) -> tuple[int, int]:
+    def _fork_into(self, enter: Callable[[], None], child: Callable[[], None]) -> tuple[int, int]:
         """Forks a child into the PID namespace that ``enter`` chooses for future children."""
         enter()
         try:

@@ -7,6 +7,8 @@ import contextlib
 import os
 
 _CHUNK = 64 * 1024
+_LEAST_ROOM = 256
+"""A file with less room than this for the next line is full."""
 
 
 class LogPump:
@@ -28,6 +30,8 @@ class LogPump:
         self._loop = asyncio.get_running_loop()
         self._closed: asyncio.Future[None] = self._loop.create_future()
         os.set_blocking(reader, False)
+        with contextlib.suppress(OSError):  # told when there is something to write
+            self._open()
         self._loop.add_reader(reader, self._readable)
 
     @property
@@ -71,23 +75,32 @@ class LogPump:
         return len(data)
 
     def _write(self, data: bytes) -> None:
-        try:
-            file = self._open()
-            if self._lost:
-                note = f"[{self._lost} bytes of log lost: {self.problem}]\n".encode()
-                self._size += os.write(file, note)
-                self._lost = 0
-            written = os.write(file, data)
-            self._size += written
-            if written < len(data):
-                raise OSError(28, os.strerror(28))
+        while data:
+            try:
+                file = self._open()
+                if self._lost:
+                    note = f"[{self._lost} bytes of log lost: {self.problem}]\n".encode()
+                    self._size += os.write(file, note)
+                    self._lost = 0
+                written = os.write(file, data[: self._piece(data)])
+            except OSError as error:
+                self.problem = error.strerror or str(error)
+                self._lost += len(data)
+                return
             self.problem = ""
-        except OSError as error:
-            self.problem = error.strerror or str(error)
-            self._lost += len(data)
+            self._size += written
+            data = data[written:]
+
+    def _piece(self, data: bytes) -> int:
+        """How much goes into the present file: whole lines if there are any within its limit."""
+        room = max(1, self._limit - self._size)
+        if len(data) <= room:
+            return len(data)
+        return data.rfind(b"\n", 0, room) + 1 or room
 
     def _open(self) -> int:
-        if self._file is not None and self._size >= self._limit:
+        full = self._limit - self._size < _LEAST_ROOM
+        if self._file is not None and self._size and full:
             os.close(self._file)
             self._file = None
             os.replace(self._path, self._path + ".1")

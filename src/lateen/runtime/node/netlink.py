@@ -87,9 +87,7 @@ class _Routes:
 
     def _put(self, message: object, kind: int, label: str, flags: int) -> None:
         self._parts.append(
-            netlink.encode(
-                cast("netlink.Encodable", message), len(self._labels), kind, flags
-            )
+            netlink.encode(cast("netlink.Encodable", message), len(self._labels), kind, flags)
         )
         self._labels.append(label)
 
@@ -126,7 +124,7 @@ class Worker:
         refused = (config.service_cidr, *config.cluster_cidrs)
         create_table(self._rules, config.node_ip, refused)
         if egress_port:
-            nft.install(egress_rules(config, egress_port), self._rules)
+            nft.install(egress_rules(config, egress_port), self._rules, replace=False)
 
     def attach(self, config: NodeConfig, ip: str, interface: str, net: int) -> None:
         """Connects a pod's network namespace to the bridge."""
@@ -165,10 +163,10 @@ class Worker:
             with netlink.open_socket(netlink.NETLINK_ROUTE) as sock:
                 inside.commit(sock)
 
-    def capture(self, config: CaptureConfig, net: int) -> None:
+    def capture(self, config: CaptureConfig, net: int, *, replace: bool) -> None:
         """Installs the capture rules of one pod."""
         with self._inside(net):
-            nft.install(capture_rules(config))
+            nft.install(capture_rules(config), replace=replace)
 
     def services(self, changes: ServiceChanges) -> None:
         """Changes the service table."""
@@ -192,9 +190,7 @@ def egress_rules(config: NodeConfig, port: int) -> RuleSet:
         "127.0.0.0/8",
         "224.0.0.0/4",
     )
-    stay = tuple(
-        Rule((Match(Field.DESTINATION, item),), Verdict(Action.RETURN)) for item in inside
-    )
+    stay = tuple(Rule((Match(Field.DESTINATION, item),), Verdict(Action.RETURN)) for item in inside)
     leave = Rule(
         (Match(Field.FAMILY, "ipv4"), Match(Field.PROTOCOL, "tcp")),
         Verdict(Action.REDIRECT, port=port),
@@ -244,7 +240,7 @@ def _handle(worker: Worker, message: wire.Message, fds: list[int]) -> None:
     if operation == "services":
         worker.services(_service_changes(wire.mapping(message, "changes")))
     elif operation == "capture":
-        worker.capture(_capture_config(wire.mapping(message, "capture")), fds[0])
+        worker.capture(_capture_config(wire.mapping(message, "capture")), fds[0], replace=True)
     else:
         config = node_config(wire.mapping(message, "config"))
         if operation == "node":
@@ -253,7 +249,8 @@ def _handle(worker: Worker, message: wire.Message, fds: list[int]) -> None:
             ip = wire.text(message, "ip")
             worker.attach(config, ip, interface_of(ip), fds[0])
             if "capture" in message:
-                worker.capture(_capture_config(wire.mapping(message, "capture")), fds[0])
+                capture = _capture_config(wire.mapping(message, "capture"))
+                worker.capture(capture, fds[0], replace=False)
 
 
 def _capture_config(data: wire.Message) -> CaptureConfig:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from lateen.runtime.node import namespaces as ns
-from lateen.runtime.node import privileges
+from lateen.runtime.node import privileges, wire
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _FIRST_FREE_FD = 3
@@ -39,9 +39,8 @@ def fork(child: Callable[[], None]) -> tuple[int, int]:
     except BaseException as caught:
         error = caught
     with contextlib.suppress(BaseException):
-        report = {"error": str(error) or type(error).__name__}
-        number = error.errno if isinstance(error, OSError) else None
-        os.write(writer, json.dumps(report | {"errno": number or 0}).encode()[:4096])
+        report = {"errno": 0, **wire.error_reply(error)}
+        os.write(writer, json.dumps(report).encode()[:4096])
     os._exit(127)
 
 

@@ -4,6 +4,11 @@ The root is an overlay (lower layer: the machine's ``/``; upper layer: a tmpfs o
 a mountPath may stand anywhere and nothing that an application writes outside its volumes reaches
 the machine. Other mounts of the machine are shown read-only. /proc, /sys, /dev, /run and /tmp are
 the container's own. Linux 5.12 is needed for overlay mounts in user namespaces and mount_setattr.
+
+In a user namespace the kernel does not lay an overlay over a directory that has mounts below it
+(it would show what they cover), nor may this user make entries in root's directories. There the
+root is a tmpfs that repeats the machine's tree: a plain directory where something must be added or
+is mounted below, an overlay for every other directory.
 """
 
 from __future__ import annotations
@@ -47,13 +52,22 @@ def enter(spec: RootFs) -> None:
     `OSError`; its text names the step.
     """
     mountpoints = top_level_mounts(Path("/proc/self/mountinfo").read_text())
-    root = _overlay(spec)
     skip = (*_OWN_DIRECTORIES, *spec.hidden, spec.stage)
-    for point in mountpoints:
-        if not _within_any(point, skip):
-            # A mount that this user may not even look at stays an empty directory.
-            with contextlib.suppress(PermissionError, FileNotFoundError):
-                ns.bind(point, root + point, read_only=True)
+    points = [point for point in mountpoints if not _within_any(point, skip)]
+    _tmpfs(spec.stage, "755", spec.scratch_bytes)
+    root = f"{spec.stage}/root"
+    os.mkdir(root)
+    writable = ["/", "/run", "/tmp", "/var/tmp"]
+    if os.getuid() == 0:
+        _overlay(spec.stage, "/", root, "whole")
+        for point in points:
+            _show(point, root + point)
+    else:
+        targets = [*(f[1] for f in spec.files), *(m[1] for m in spec.mounts)]
+        _tmpfs(root, "755", spec.scratch_bytes)
+        tree = _Tree(spec.stage, root, points, directories_to_open(targets, points))
+        tree.repeat("/")
+        writable += tree.overlays
     _kernel_file_systems(root)
     _devices(root)
     for path, mode in (("/run", "755"), ("/tmp", "1777"), ("/var/tmp", "1777")):
@@ -65,7 +79,8 @@ def enter(spec: RootFs) -> None:
         if os.path.isdir(root + path):
             _tmpfs(root + path, "555", 4096)
             ns.make_read_only(root + path)
-    sources = [_open_source(source) for source, *_ in (*spec.files, *spec.mounts)]
+    names = (*(f[0] for f in spec.files), *(m[0] for m in spec.mounts))
+    sources = [_open_source(name) for name in names]
     # From here on targets are looked up in the new root, so that absolute symbolic links in it
     # (/var/run -> /run) lead where the application will find them.
     ns.pivot_root(root)
@@ -77,7 +92,9 @@ def enter(spec: RootFs) -> None:
         _attach(fd, target, read_only=read_only)
     ns.detach_old_root()
     if spec.read_only_root:
-        ns.make_read_only("/", recursive=False)
+        for path in writable:
+            if os.path.ismount(path):
+                ns.make_read_only(path, recursive=False)
 
 
 def top_level_mounts(mountinfo: str) -> list[str]:
@@ -114,19 +131,94 @@ def closed_directories(
     return tuple((closed, tuple(sorted(visible))) for closed, visible in sorted(found.items()))
 
 
-def _overlay(spec: RootFs) -> str:
-    _tmpfs(spec.stage, "755", spec.scratch_bytes)
-    root = f"{spec.stage}/root"
-    for name in ("upper", "work", "root"):
-        os.mkdir(f"{spec.stage}/{name}")
-    os.chmod(f"{spec.stage}/upper", 0o755)
-    options = f"lowerdir=/,upperdir={spec.stage}/upper,workdir={spec.stage}/work"
+def directories_to_open(targets: Sequence[str], mountpoints: Sequence[str]) -> frozenset[str]:
+    """The directories that cannot be overlays: above a mount, or where an entry must be made."""
+    opened: set[str] = {"/"}
+    for point in mountpoints:
+        opened.update(str(parent) for parent in Path(point).parents)
+    for target in targets:
+        # The last part as written: a generated file takes the place of a link.
+        path = Path(os.path.realpath(os.path.dirname(target)), os.path.basename(target))
+        existing = path
+        while not os.path.lexists(existing):
+            existing = existing.parent
+        if existing == path and not path.is_symlink():
+            continue
+        inside = existing if existing != path else existing.parent
+        opened.update(map(str, (inside, *inside.parents)))
+    return frozenset(opened)
+
+
+class _Tree:
+    """Repeats the machine's tree in a tmpfs, for user namespaces."""
+
+    def __init__(
+        self, stage: str, root: str, mountpoints: Sequence[str], opened: frozenset[str]
+    ) -> None:
+        self._stage = stage
+        self._root = root
+        self._mountpoints = frozenset(mountpoints)
+        self._opened = opened
+        self.overlays: list[str] = []
+        """The directories that became overlays."""
+
+    def repeat(self, directory: str) -> None:
+        """Fills the copy of a directory that must be opened."""
+        try:
+            entries = list(os.scandir(directory))
+        except PermissionError:
+            return
+        for entry in entries:
+            path, copy = entry.path, self._root + entry.path
+            if entry.is_symlink():
+                os.symlink(os.readlink(path), copy)
+            elif not entry.is_dir(follow_symlinks=False):
+                if entry.is_file(follow_symlinks=False):
+                    Path(copy).touch()
+                    _show(path, copy)
+            else:
+                os.mkdir(copy, 0o755)
+                self._directory(path, copy)
+
+    def _directory(self, path: str, copy: str) -> None:
+        if _within_any(path, _OWN_DIRECTORIES):
+            return
+        if path in self._mountpoints:
+            _show(path, copy)
+        elif path in self._opened:
+            self.repeat(path)
+        else:
+            try:
+                _overlay(self._stage, path, copy, str(len(self.overlays)))
+                self.overlays.append(path)
+            except OSError:
+                # Some file systems cannot be the lower layer; nothing can be written there then.
+                _show(path, copy)
+
+
+def _overlay(stage: str, lower: str, target: str, name: str) -> None:
+    upper, work = f"{stage}/upper-{name}", f"{stage}/work-{name}"
+    os.mkdir(upper)
+    os.chmod(upper, stat.S_IMODE(os.stat(lower).st_mode) | 0o500)
+    os.mkdir(work)
+    options = ",".join(
+        f"{key}={value.translate(_ESCAPED)}"
+        for key, value in (("lowerdir", lower), ("upperdir", upper), ("workdir", work))
+    )
     try:
         # In a user namespace overlayfs may only write user.* attributes (Linux 5.11).
-        ns.mount("overlay", root, "overlay", _SAFE, options + ",userxattr")
+        ns.mount("overlay", target, "overlay", _SAFE, options + ",userxattr")
     except OSError:
-        ns.mount("overlay", root, "overlay", _SAFE, options)
-    return root
+        ns.mount("overlay", target, "overlay", _SAFE, options)
+
+
+_ESCAPED = str.maketrans({"\\": "\\\\", ":": "\\:", ",": "\\,"})
+
+
+def _show(path: str, target: str) -> None:
+    """Read-only; what this user may not even look at stays an empty directory."""
+    with contextlib.suppress(PermissionError, FileNotFoundError):
+        ns.bind(path, target, read_only=True)
 
 
 def _kernel_file_systems(root: str) -> None:
@@ -175,22 +267,38 @@ def _tmpfs(path: str, mode: str, size: int) -> None:
     ns.mount("tmpfs", path, "tmpfs", _SAFE, f"mode={mode},size={size}")
 
 
-def _open_up(root: str, closed: str, visible: Sequence[str]) -> None:
+def open_closed_directories(
+    closed: Sequence[tuple[str, tuple[str, ...]]], writable: Sequence[str]
+) -> None:
+    """For a process of the mesh that runs as another user: in its own mount namespace, replaces
+    closed directories by ones that hold only what it must reach. Raises `OSError`."""
+    for directory, visible in closed:
+        _open_up("", directory, visible, writable)
+
+
+def _open_up(root: str, closed: str, visible: Sequence[str], writable: Sequence[str] = ()) -> None:
     """Replaces a closed directory by one that holds only what must be seen."""
     if not os.path.isdir(root + closed):
         return
+    links = {path: os.readlink(path) for path in visible if os.path.islink(path)}
+    # Opened first: the new directory may cover the paths themselves.
+    sources = {path: _open_source(path) for path in visible if path not in links}
+    directories = {path for path in sources if os.path.isdir(path)}
     _tmpfs(root + closed, "711", 64 * 1024)
-    made: list[str] = []
+    shown: list[str] = []
     for path in visible:
-        if _within_any(path, made):
+        if _within_any(path, shown):
             continue
-        if os.path.islink(path):
-            os.makedirs(os.path.dirname(root + path), mode=0o711, exist_ok=True)
-            os.symlink(os.readlink(path), root + path)
+        os.makedirs(os.path.dirname(root + path), mode=0o711, exist_ok=True)
+        if path in links:
+            os.symlink(links[path], root + path)
             continue
-        _make_target(root + path, os.path.isdir(path))
-        ns.bind(path, root + path, read_only=True)
-        made.append(path)
+        _make_target(root + path, path in directories)
+        read_only = not _within_any(path, writable)
+        ns.bind(f"/proc/self/fd/{sources[path]}", root + path, read_only=read_only)
+        shown.append(path)
+    for fd in sources.values():
+        os.close(fd)
 
 
 def _open_source(source: str) -> int:

@@ -33,7 +33,12 @@ class Process:
     """A process that the launcher started."""
 
     def __init__(
-        self, name: str, pid: int, launcher: Channel, exited: asyncio.Future[int], log: LogPump | None
+        self,
+        name: str,
+        pid: int,
+        launcher: Channel,
+        exited: asyncio.Future[int],
+        log: LogPump | None,
     ) -> None:
         self.name = name
         self.pid = pid
@@ -41,18 +46,21 @@ class Process:
         self.log = log
         self._launcher = launcher
         self._exited = exited
+        self._ended_by = 0
 
     @property
     def exit_status(self) -> int | None:
         """Exit code, 128 + n after signal n, None while it runs."""
-        return self._exited.result() if self._exited.done() else None
+        if not self._exited.done():
+            return None
+        return 128 + self._ended_by if self._ended_by else self._exited.result()
 
     async def wait(self) -> int:
         """Waits for the end; returns `exit_status`. All output is in the log by then."""
         status = await asyncio.shield(self._exited)
         if self.log is not None:
             await self.log.finished()
-        return status
+        return self.exit_status or status
 
     async def signal(self, number: int, *, group: bool = False) -> None:
         """Sends a signal to the process, or to its whole process group. None if it has ended."""
@@ -70,10 +78,13 @@ class Process:
         other process. Here it ends as the application's author would expect: at once, or when its
         children have ended.
         """
+        # Looked at before sending: a process that handled the signal resets its handlers at exit.
+        ignored_by_kernel = not _handles(self.pid, number)
         await self.signal(number, group=True)
         deadline = asyncio.get_running_loop().time() + grace
         while not self._exited.done() and asyncio.get_running_loop().time() < deadline:
-            if _unhandled_and_alone(self.pid, number):
+            if ignored_by_kernel and _is_alone(self.pid):
+                self._ended_by = number
                 break
             await asyncio.wait([self._exited], timeout=_POLL_SECONDS)
         if not self._exited.done():
@@ -183,9 +194,7 @@ class Sandbox:
                 os.close(writer)
         pid = wire.number(reply, "pid")
         exited = self._exits.expect_exit(pid)
-        return Container(
-            spec.name, pid, self._launcher, exited, log, self._exits, spec.log_path
-        )
+        return Container(spec.name, pid, self._launcher, exited, log, self._exits, spec.log_path)
 
     async def open_socket(
         self, address: str, port: int, *, udp: bool = False, mark: int = 0
@@ -237,18 +246,24 @@ def _start_error(what: str, error: OSError) -> SandboxError:
     return SandboxError(text)
 
 
-def _unhandled_and_alone(pid: int, number: int) -> bool:
-    """Does the process neither handle nor ignore the signal, and has it no living children?"""
+def _handles(pid: int, number: int) -> bool:
+    """Does the process handle or ignore the signal by its own will (proc(5), SigCgt, SigIgn)?"""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
         fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
         masks = int(fields["SigCgt"], 16) | int(fields["SigIgn"], 16)
-        if masks >> (number - 1) & 1:
-            return False
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return all(_is_zombie(child) for child in children)
     except (OSError, KeyError, ValueError):
+        return True
+    return bool(masks >> (number - 1) & 1)
+
+
+def _is_alone(pid: int) -> bool:
+    """Has the process no living children?"""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
         return False
+    return all(_is_zombie(child) for child in children)
 
 
 def _is_zombie(pid: str) -> bool:

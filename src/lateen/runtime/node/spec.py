@@ -125,6 +125,9 @@ class ProcessSpec:
     uid: int | None = None
     """None: the uid of the node. All capabilities are dropped in any case."""
     gid: int | None = None
+    paths: tuple[str, ...] = ()
+    """Directories that it must reach with another ``uid``, even below closed ones (the state
+    directory below /root); writable as far as their own permissions allow."""
     log_path: str = ""
     log_bytes: int = 10 * 1024 * 1024
 

@@ -104,10 +104,11 @@ def _read_all(fd: int) -> bytes:
 
 def error_reply(error: BaseException) -> Message:
     """The reply that reports ``error``: its text, and its errno when the kernel gave one."""
-    reply: Message = {"error": str(error) or type(error).__name__}
-    if isinstance(error, OSError) and error.errno is not None:
-        reply["errno"] = error.errno
-    return reply
+    if not isinstance(error, OSError) or error.errno is None:
+        return {"error": str(error) or type(error).__name__}
+    text = error.strerror or str(error)
+    named = f"{error.filename}: {text}" if error.filename else text
+    return {"error": named, "errno": error.errno}
 
 
 def text(message: Mapping[str, object], key: str, default: str = "") -> str:
