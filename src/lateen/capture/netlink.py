@@ -1,7 +1,7 @@
 """Netlink by hand where it pays: pyroute2 writes the messages, one plain socket carries them.
 
-Several messages go in one packet, and the kernel's answers to them are there when `sendmsg` returns,
-so a whole pod or a whole table costs one system call.
+Several messages go in one packet, and the kernel's answers to them are there when `sendmsg`
+returns, so a whole pod or a whole table costs one system call.
 """
 
 from __future__ import annotations

@@ -105,9 +105,7 @@ class Batch:
 
     def add_rule(self, table: str, chain: str, rule: Sequence[Expression], label: str) -> None:
         """Appends a rule made of expressions."""
-        self._put(
-            nft_rule_msg, _NEW_RULE, label, table=table, chain=chain, expressions=list(rule)
-        )
+        self._put(nft_rule_msg, _NEW_RULE, label, table=table, chain=chain, expressions=list(rule))
 
     def add_map(
         self, table: str, name: str, key: tuple[int, int], data: tuple[int, int] | None = None
@@ -143,16 +141,22 @@ class Batch:
 
     def flush_elements(self, table: str, name: str) -> None:
         """Deletes all elements."""
-        self._put(nft_set_elem_list_msg, _DEL_ELEMENTS, f"elements of {name}", table=table, set=name)
+        self._put(
+            nft_set_elem_list_msg, _DEL_ELEMENTS, f"elements of {name}", table=table, set=name
+        )
 
     def commit(self, sock: socket.socket | None = None) -> None:
         """Sends the transaction. Raises `OSError` naming the part that the kernel refused."""
-        packet = b"".join([*self._parts, _marker(_BATCH_END, len(self._labels))])
         if sock is not None:
-            netlink.exchange(sock, packet, self._labels)
+            netlink.exchange(sock, *self.packet())
             return
         with netlink.open_socket(netlink.NETLINK_NETFILTER) as own:
-            netlink.exchange(own, packet, self._labels)
+            netlink.exchange(own, *self.packet())
+
+    def packet(self) -> tuple[bytes, tuple[str, ...]]:
+        """The whole transaction as bytes, and what each of its messages is about."""
+        end = _marker(_BATCH_END, len(self._labels))
+        return b"".join([*self._parts, end]), tuple(self._labels)
 
     def _elements(
         self,
@@ -171,9 +175,7 @@ class Batch:
             encoded.append({"attrs": attributes})
         if encoded:
             label = f"elements of {name}"
-            self._put(
-                nft_set_elem_list_msg, kind, label, table=table, set=name, elements=encoded
-            )
+            self._put(nft_set_elem_list_msg, kind, label, table=table, set=name, elements=encoded)
 
     def _put(self, message_class: type, kind: int, label: str, **attributes: object) -> None:
         message = message_class()
@@ -206,11 +208,16 @@ def _marker(kind: int, sequence: int) -> bytes:
     return netlink.encode(message, sequence, kind, 0)
 
 
-def install(rules: RuleSet, sock: socket.socket | None = None) -> None:
-    """Replaces the table of ``rules`` in the current (or the socket's) network namespace."""
+def install(rules: RuleSet, sock: socket.socket | None = None, *, replace: bool = True) -> None:
+    """Writes the table of ``rules`` into the current (or the socket's) network namespace.
+
+    ``replace``: what the table held before is gone in the same moment. False is for a namespace
+    that has no such table yet; closing the socket then need not wait 15 ms for the kernel's
+    clean-up of the old one. Raises `OSError` naming the rule that was refused.
+    """
     with_socket = sock or netlink.open_socket(netlink.NETLINK_NETFILTER)
     try:
-        netlink.exchange(with_socket, *_encoded(rules))
+        netlink.exchange(with_socket, *_encoded(rules, replace))
     finally:
         if sock is None:
             with_socket.close()
@@ -226,15 +233,15 @@ def add_chains(batch: Batch, table: str, chains: Sequence[Chain]) -> None:
 
 
 @functools.lru_cache(maxsize=32)
-def _encoded(rules: RuleSet) -> tuple[bytes, tuple[str, ...]]:
+def _encoded(rules: RuleSet, replace: bool) -> tuple[bytes, tuple[str, ...]]:
     # Most pods have the same rules, and writing the messages takes longer than installing them.
     batch = Batch(FAMILY_INET)
     batch.add_table(rules.table)
-    batch.delete_table(rules.table)
-    batch.add_table(rules.table)
+    if replace:
+        batch.delete_table(rules.table)
+        batch.add_table(rules.table)
     add_chains(batch, rules.table, rules.chains)
-    packet = b"".join([*batch._parts, _marker(_BATCH_END, len(batch._labels))])
-    return packet, tuple(batch._labels)
+    return batch.packet()
 
 
 # Expressions
@@ -322,7 +329,9 @@ def payload(base: int, offset: int, length: int, register: int = 1) -> Expressio
 
 def compare(data: bytes, operator: int = _EQUAL, register: int = 1) -> Expression:
     """Goes on only if the register equals (or, operator 1, differs from) the data."""
-    return cast("Expression", genex("cmp", {"sreg": register, "op": operator, "data": _value(data)}))
+    return cast(
+        "Expression", genex("cmp", {"sreg": register, "op": operator, "data": _value(data)})
+    )
 
 
 def masked(mask: bytes) -> Expression:

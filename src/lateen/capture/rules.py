@@ -1,7 +1,7 @@
 """Packet rules as values: tables of chains of rules, in the words of nftables.
 
-A `RuleSet` prints in nft's own language (``str(rules)``), so what is installed can be read, compared
-with ``nft list ruleset`` and loaded with ``nft -f``. Nothing here touches the kernel.
+A `RuleSet` prints in nft's own language (``str(rules)``), so what is installed can be read,
+compared with ``nft list ruleset`` and loaded with ``nft -f``. Nothing here touches the kernel.
 """
 
 from __future__ import annotations

@@ -1,0 +1,132 @@
+"""Small programs that run inside pods; Python source for ``python -c``."""
+
+SERVER = r"""
+import os, socket, sys, threading
+server = socket.create_server(("0.0.0.0", int(sys.argv[1])), backlog=256)
+def answer(client, address):
+    with client:
+        client.sendall(f"{os.uname().nodename} {address[0]}\n".encode())
+while True:
+    threading.Thread(target=answer, args=server.accept(), daemon=True).start()
+"""
+
+CLIENT = r"""
+import socket, sys
+host, port = sys.argv[1].rsplit(":", 1)
+for _ in range(int(sys.argv[2])):
+    try:
+        with socket.create_connection((host, int(port)), 3) as client:
+            print(client.makefile().read().strip() or "closed")
+    except OSError as error:
+        print(type(error).__name__)
+"""
+
+MARKED_CLIENT = r"""
+import socket, sys
+host, port = sys.argv[1].rsplit(":", 1)
+client = socket.socket()
+client.settimeout(3)
+try:
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, 1337)
+    client.connect((host, int(port)))
+    print(client.makefile().read().strip())
+except OSError as error:
+    print(type(error).__name__)
+"""
+
+PROXY = r"""
+import socket, struct, threading
+def serve(port, name):
+    server = socket.create_server(("0.0.0.0", port))
+    while True:
+        client, _ = server.accept()
+        raw = client.getsockopt(socket.SOL_IP, 80, 16)
+        port_number, address = struct.unpack("!2xH4s8x", raw)
+        client.sendall(f"{name} {socket.inet_ntoa(address)}:{port_number}\n".encode())
+        client.close()
+threading.Thread(target=serve, args=(15001, "outbound")).start()
+threading.Thread(target=serve, args=(15006, "inbound")).start()
+"""
+
+ADDRESSES = r"""
+import socket
+print([name for _, name in socket.if_nameindex()])
+"""
+
+CAPABILITIES = r"""
+wanted = ("CapEff", "CapBnd", "NoNewPrivs")
+print([line.split()[1] for line in open("/proc/self/status") if line.startswith(wanted)])
+"""
+
+INSPECT = r"""
+import json, os, socket, sys
+def attempt(function):
+    try:
+        return function()
+    except OSError as error:
+        return type(error).__name__
+def write(path):
+    with open(path, "w") as file:
+        file.write("inside")
+    return "written"
+def bind(port):
+    with socket.create_server(("0.0.0.0", port)):
+        return "bound"
+status = dict(line.split(":\t", 1) for line in open("/proc/self/status") if ":\t" in line)
+print(json.dumps({
+    "uid": os.getuid(), "pid": os.getpid(),
+    "capabilities": [status["Cap" + key].strip() for key in ("Prm", "Eff", "Inh", "Amb", "Bnd")],
+    "no new privileges": status["NoNewPrivs"].strip(),
+    "groups": os.getgroups(),
+    "hostname": socket.gethostname(),
+    "hostname file": open("/etc/hostname").read().strip(),
+    "cwd": os.getcwd(),
+    "colour": os.environ["COLOUR"], "names": sorted(os.environ),
+    "processes": [name for name in os.listdir("/proc") if name.isdigit()],
+    "interfaces": sorted(os.listdir("/sys/class/net")),
+    "open files": sorted(os.listdir("/proc/self/fd"))[:3],
+    "state directory": attempt(lambda: os.listdir(sys.argv[1] + "/state")),
+    "write volume": attempt(lambda: write("/no/such/place/data/from-inside")),
+    "read secret": attempt(lambda: open("/etc/secrets/token").read()),
+    "write secret": attempt(lambda: write("/etc/secrets/token")),
+    "write root": attempt(lambda: write("/lateen-was-here")),
+    "write sysctl": attempt(lambda: write("/proc/sys/net/ipv4/ip_forward")),
+    "write tmp": attempt(lambda: write("/tmp/x")), "tmp": os.listdir("/tmp"),
+    "devices": sorted(os.listdir("/dev")),
+    "bind 80": attempt(lambda: bind(80)),
+    "terminal": attempt(lambda: len(os.openpty())),
+    "ping group": open("/proc/sys/net/ipv4/ip_unprivileged_port_start").read().strip(),
+}))
+"""
+
+READ_ONLY = r"""
+import json
+def attempt(path):
+    try:
+        with open(path, "w"):
+            return "written"
+    except OSError as error:
+        return error.strerror
+paths = ("/x", "/etc/x", "/usr/x", "/tmp/x", "/var/x", "/dev/shm/x", "/no/such/place/data/x")
+print(json.dumps({path: attempt(path) for path in paths}))
+"""
+
+WRITE = r"""
+import sys
+with open(sys.argv[1], "w") as file:
+    file.write("x")
+"""
+
+GRACEFUL = r"""
+import signal, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
+while True:
+    time.sleep(1)
+"""
+
+STUBBORN = r"""
+import signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+while True:
+    time.sleep(1)
+"""

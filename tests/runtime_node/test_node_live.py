@@ -1,0 +1,167 @@
+"""Pods on a real kernel, as root and as an ordinary user."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.runtime_node.host import Account
+
+pytestmark = [pytest.mark.live, pytest.mark.timeout(120)]
+
+
+def test_pods_reach_each_other_their_services_and_the_outside(account: Account) -> None:
+    network = account.run("network")
+    assert network["pod to pod"] == ["a 10.244.0.12"]  # the source address is the pod's own
+    assert {line.split()[0] for line in network["cluster ip"]} == {"a", "b"}
+    assert all(line.endswith(" 10.244.0.12") for line in network["cluster ip"])
+    assert len(set(network["affinity"])) == 1
+    assert network["other port"] == ["a 10.244.0.12"]
+    assert network["node port"][0].split()[0] in ("a", "b")
+    assert network["itself"] == ["a 10.244.0.1"]
+    assert network["from the node"] == "a 10.244.0.1\n"
+    assert network["outside"] == ["outside"]
+    assert network["through published port"] == "b 10.244.0.1\n"
+    # A connection that cannot be made is refused at once; it never hangs.
+    for name in ("no endpoint", "no such port", "no such service", "after removal"):
+        assert network[name] == ["ConnectionRefusedError"], name
+    assert network["outside, closed port"] == ["ConnectionResetError"]
+    assert set(network["after change"]) == {"b 10.244.0.12"}
+    # The machine itself has seen nothing of all this, and nothing of it is left.
+    assert network["links"] == ["lo"]
+    assert network["status"] == 0
+    assert network["log"] == ""
+
+
+def test_capture_sends_traffic_through_the_proxy_with_its_original_destination(
+    account: Account,
+) -> None:
+    seen = account.run("capture")
+    assert seen["out to a pod"] == "outbound 10.244.0.11:80"
+    assert seen["out to a service"] == "outbound 10.96.0.20:80"
+    assert seen["out to nowhere"] == "outbound 203.0.113.7:443"
+    assert seen["in"] == "inbound 10.244.0.10:8080"
+    # Not captured: excluded ranges and ports, loopback, a direct call to oneself, the proxy itself.
+    assert seen["excluded range"] == "c 10.244.0.10"
+    assert seen["in on the status port"] == "a 10.244.0.11"
+    assert seen["loopback"] == "a 127.0.0.1"
+    assert seen["itself"] == "a 10.244.0.10"
+    assert seen["marked"] == "b 10.244.0.10"
+    # The proxy's connection to its own pod enters like any inbound one.
+    assert seen["marked to itself"] == "inbound 10.244.0.10:8080"
+    # An application cannot pass for the proxy.
+    assert seen["application marks"] == "PermissionError"
+    assert seen["after NONE"] == "b 10.244.0.10"
+
+
+def test_a_container_sees_its_own_machine_and_nothing_of_the_mesh(account: Account) -> None:
+    facts = account.run("containers")
+    inside = facts["inspect"]
+    assert inside["uid"] == (65534 if account.uid == 0 else account.uid)
+    assert inside["groups"] == []
+    assert set(inside["capabilities"]) == {"0000000000000000"}
+    assert inside["no new privileges"] == "1"
+    assert inside["pid"] == 1
+    assert inside["processes"] == ["1"]
+    assert inside["interfaces"] == ["eth0", "lo"]
+    assert (inside["hostname"], inside["hostname file"]) == ("web", "web")
+    assert inside["cwd"] == "/not/there/yet"
+    assert inside["colour"] == "green"
+    assert inside["state directory"] in ("FileNotFoundError", [])
+    assert inside["tmp"] == ["x"]
+    assert inside["bind 80"] == "bound"
+    assert inside["write volume"] == "written"
+    assert facts["volume"] == "inside"
+    assert inside["read secret"] == "hush"
+    assert inside["write secret"] == "OSError"  # EROFS
+    assert inside["write sysctl"] == "OSError"
+    assert facts["written to the machine"] is False
+    assert facts["own process"] == [0, "['0000000000000000', '0000000000000000', '1']"]
+
+
+def test_a_read_only_root_leaves_only_the_volumes_writable(account: Account) -> None:
+    written = account.run("containers")["read-only root"]
+    allowed = {path for path, result in written.items() if result == "written"}
+    assert allowed == {"/dev/shm/x", "/no/such/place/data/x"}
+
+
+def test_a_process_of_the_mesh_may_have_a_user_of_its_own(account: Account) -> None:
+    # Also when Python and the state directory lie below a directory closed to other users.
+    facts = account.run("containers")
+    if account.uid == 0:
+        assert facts["other user"] == [0, "", True]
+    else:
+        assert "other user" not in facts
+
+
+def test_logs_are_bounded_and_a_full_disk_never_hurts_the_application(account: Account) -> None:
+    facts = account.run("containers")
+    assert facts["noisy status"] == 0
+    assert all(0 < size <= 2000 for size in facts["log sizes"])
+    assert facts["full disk status"] == 0
+    assert facts["full disk problem"] == "No space left on device"
+
+
+def test_what_cannot_be_started_says_why(account: Account) -> None:
+    facts = account.run("containers")
+    where = "default/web: container broken"
+    assert facts["errors"] == [
+        f"CommandNotFoundError: {where}: /no/such/program: no such program",
+        f"CommandNotFoundError: {where}: no-such-program: no such program",
+        f"CommandNotFoundError: {where}: /etc/passwd: may not be run by this user",
+        f"SandboxError: {where}: volume source /no/such/volume: No such file or directory",
+    ]
+
+
+def test_containers_end_as_their_authors_expect(account: Account) -> None:
+    facts = account.run("lifecycle")
+    assert facts["default action"] == [143, True]
+    assert facts["shell with a child"][1]
+    assert facts["handles it"] == [3, True]
+    assert facts["ignores it"] == [137, True]
+    assert facts["exit code"] == 7
+    assert facts["left behind"] == 0
+    assert facts["killed with the pod"] == 137
+    assert facts["after the pod"] == 0
+    assert facts["same name again"] == "web"
+
+
+def test_exec_runs_inside_the_container(account: Account) -> None:
+    facts = account.run("execute")
+    assert facts["exec status"] == 5
+    lines = facts["output"].splitlines()
+    assert lines[0] == "hello green more /tmp web"
+    assert int(lines[1]) <= 5  # only processes of the container
+    assert facts["terminal"] == "33 101\r\nterminal\r\n^C"
+    assert facts["terminal status"] == 9
+    assert facts["signalled"] == 143
+    assert facts["not found"] == "exec in main: no-such-program: no such program"
+    assert facts["not running"] == "exec in main: the container is not running"
+
+
+@pytest.mark.parametrize("victim", ["lateen-host", "lateen-node", "lateen-main"])
+def test_nothing_is_left_whoever_is_killed(account: Account, victim: str) -> None:
+    facts = account.run("crashes")
+    assert "sleep" in facts[victim]["before"]
+    assert facts[victim]["left"] == []
+    assert facts[victim]["links"] == ["lo"]
+    assert facts[victim]["mounted"] is False
+
+
+def test_the_node_ends_with_the_process_that_launched_it(account: Account) -> None:
+    assert account.run("parent_dies") == {"left": False, "links": ["lo"]}
+
+
+def test_a_detached_node_is_found_and_ended_by_its_identity(account: Account) -> None:
+    facts = account.run("detached")
+    assert facts == {"alive": True, "stale": False, "gone": True, "links": ["lo"]}
+
+
+def test_the_launcher_is_told_what_went_wrong(account: Account) -> None:
+    facts = account.run("failures")
+    assert facts["raises_node_error"] == ["NodeStartError", "the moon is full", "wait a night"]
+    assert facts["raises_bug"][1] == "RuntimeError('oops')"
+    assert facts["returns_at_once"][1] == "the node ended with status 0"
+    message, hint, pid, port = facts["taken"]
+    assert message.startswith(f"port {port} of 127.0.0.1 is taken by python")
+    assert message.endswith(f"(pid {pid})")
+    assert hint == "publish another port, or end that program"
