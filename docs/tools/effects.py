@@ -1,0 +1,137 @@
+"""What a kind does in this version: from `lateen.translate.coverage`, completed for other parts.
+
+`coverage` knows what translation does. Kinds that the runtime, the registry or nobody acts on are
+listed here; a test fails when a kind is in neither place.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+
+import msgspec
+
+import lateen
+from lateen.api.core.pod import PodSpec
+from lateen.api.core.validate_pod import _WITHOUT_EFFECT as IGNORED_OF_PODS
+from lateen.api.kinds import KindInfo
+from lateen.api.meshconfig import MeshConfig
+from lateen.api.meshconfig.proxy_config import ProxyConfig
+from lateen.translate import coverage
+
+EFFECT = "yes"
+NONE = "no effect"
+PARTLY = "in part"
+
+_GATEWAY_API = "gateway.networking.k8s.io"
+_EXPERIMENTAL = "gateway.networking.x-k8s.io"
+
+ACTED_ON: dict[tuple[str, str], str] = {
+    ("", "Namespace"): "Injection and visibility follow its labels.",
+    ("", "Node"): "Its labels give the locality of the pods on it.",
+    ("", "Service"): "Names, virtual addresses, ports and their endpoints.",
+    ("", "Endpoints"): "Endpoints of services without a selector.",
+    ("discovery.k8s.io", "EndpointSlice"): "Endpoints of services without a selector.",
+    ("", "Pod"): "The local runtime runs it.",
+    ("apps", "Deployment"): "The local runtime keeps its pods running and replaces them in turn.",
+    ("apps", "ReplicaSet"): "The local runtime keeps its pods running.",
+    ("apps", "StatefulSet"): "The local runtime runs its pods in order, with stable names.",
+    ("apps", "DaemonSet"): "The local runtime runs one pod: there is one machine.",
+    ("batch", "Job"): "The local runtime runs its pods to completion.",
+    ("", "ServiceAccount"): "The identity of the pods that name it.",
+    (
+        "",
+        "ConfigMap",
+    ): "Volumes and environment of pods; `istio-system/istio` holds the MeshConfig.",
+    ("", "Secret"): "Volumes and environment of pods; credentials of gateways.",
+    ("networking.istio.io", "VirtualService"): "Routing in sidecars and gateways.",
+    ("networking.istio.io", "DestinationRule"): "Policies of clients towards a host.",
+    ("networking.istio.io", "Gateway"): "Ports, hosts and TLS of gateway proxies.",
+    ("networking.istio.io", "ServiceEntry"): "Hosts in the registry, beside Kubernetes Services.",
+    ("networking.istio.io", "WorkloadEntry"): "Endpoints beside pods.",
+    ("networking.istio.io", "Sidecar"): "What the proxies of a namespace or workload see.",
+    ("security.istio.io", "PeerAuthentication"): "Which transport a workload accepts.",
+    ("install.istio.io", "IstioOperator"): "Its `meshConfig` is the mesh configuration.",
+}
+"""Kinds with an effect, and which."""
+
+NOT_ACTED_ON: dict[tuple[str, str], str] = {
+    ("batch", "CronJob"): "Nothing is scheduled by the clock.",
+    ("networking.k8s.io", "Ingress"): "Use a Gateway and a VirtualService.",
+    ("networking.k8s.io", "IngressClass"): "Goes with Ingress.",
+    ("networking.istio.io", "WorkloadGroup"): "Machines do not register themselves yet.",
+    ("networking.istio.io", "ProxyConfig"): "Use `lateen up --concurrency` for worker threads.",
+    **{
+        (_GATEWAY_API, kind): "The Gateway API is checked, and not translated yet."
+        for kind in (
+            "GatewayClass",
+            "Gateway",
+            "HTTPRoute",
+            "GRPCRoute",
+            "TCPRoute",
+            "TLSRoute",
+            "ReferenceGrant",
+            "BackendTLSPolicy",
+            "ListenerSet",
+        )
+    },
+    (_EXPERIMENTAL, "XListenerSet"): "The Gateway API is checked, and not translated yet.",
+    (_EXPERIMENTAL, "XBackendTrafficPolicy"): "The Gateway API is checked, and not translated yet.",
+    ("multicluster.x-k8s.io", "ServiceImport"): "There is one cluster.",
+    ("multicluster.x-k8s.io", "ServiceExport"): "There is one cluster.",
+    ("inference.networking.k8s.io", "InferencePool"): "Goes with the Gateway API.",
+    ("inference.networking.x-k8s.io", "InferencePool"): "Goes with the Gateway API.",
+}
+"""Kinds that are read and checked only."""
+
+
+def kind_effect(info: KindInfo) -> tuple[str, str]:
+    """``(EFFECT | PARTLY | NONE, note)`` of a kind. Raises ``KeyError`` for one nobody knows."""
+    key = (info.group, info.kind)
+    for table in (coverage.NOT_ENFORCED, coverage.WITHOUT_EFFECT):
+        if key in table:
+            return NONE, f"{table[key].capitalize()}."
+    if info.inert:
+        return NONE, "Kept as it is."
+    if key in NOT_ACTED_ON:
+        return NONE, NOT_ACTED_ON[key]
+    note = ACTED_ON[key]
+    return (PARTLY if _has_gaps(info.type) else EFFECT), note
+
+
+def field_effect(message: type[msgspec.Struct], field: str) -> str:
+    """Why a field (by its Python name) has no effect; empty when it has one or none is known."""
+    if message is PodSpec and field in IGNORED_OF_PODS:
+        return "scheduling has no meaning on one machine"
+    if message is MeshConfig and field not in _names_after("mesh"):
+        return "nothing reads it in this version"
+    if message is ProxyConfig and field not in _names_after("default_config"):
+        return "nothing reads it from the mesh configuration in this version"
+    known = coverage.FIELDS.get(message)
+    return dict(known.without).get(field, "") if known is not None else ""
+
+
+@cache
+def _names_after(word: str) -> frozenset[str]:
+    """Names that the sources read as ``WORD.name``, outside of the API layer.
+
+    The mesh configuration has no table of its own in `coverage`; it is read as ``mesh.FIELD``
+    everywhere, so the sources themselves say which fields have an effect.
+    """
+    root = Path(lateen.__file__).parent
+    found: set[str] = set()
+    for path in root.rglob("*.py"):
+        if path.relative_to(root).parts[0] != "api":
+            found.update(re.findall(rf"\b{word}\.(\w+)", path.read_text(encoding="utf-8")))
+    return frozenset(found)
+
+
+def _has_gaps(root: type[msgspec.Struct]) -> bool:
+    from docs.tools.messages import messages_of
+
+    return any(
+        field_effect(message, field.name)
+        for message in messages_of(root)
+        for field in msgspec.structs.fields(message)
+    )
