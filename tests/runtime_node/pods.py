@@ -130,3 +130,66 @@ signal.signal(signal.SIGTERM, signal.SIG_IGN)
 while True:
     time.sleep(1)
 """
+
+PATIENT_CLIENT = r"""
+import socket, sys, time
+host, port = sys.argv[1].rsplit(":", 1)
+for _ in range(100):
+    try:
+        with socket.create_connection((host, int(port)), 3) as client:
+            print(client.makefile().read().strip())
+            break
+    except OSError:
+        time.sleep(0.1)
+"""
+
+_TYPE = "type.googleapis.com/envoy.extensions.filters"
+
+ENVOY = {
+    "node": {"id": "test", "cluster": "test"},
+    "cluster_manager": {
+        "upstream_bind_config": {
+            "source_address": {"address": "0.0.0.0", "port_value": 0},
+            # SOL_SOCKET, SO_MARK
+            "socket_options": [
+                {"level": 1, "name": 36, "int_value": 1337, "state": "STATE_PREBIND"}
+            ],
+        }
+    },
+    "static_resources": {
+        "listeners": [
+            {
+                "name": "virtualOutbound",
+                "address": {"socket_address": {"address": "0.0.0.0", "port_value": 15001}},
+                "listener_filters": [
+                    {
+                        "name": "envoy.filters.listener.original_dst",
+                        "typed_config": {"@type": f"{_TYPE}.listener.original_dst.v3.OriginalDst"},
+                    }
+                ],
+                "filter_chains": [
+                    {
+                        "filters": [
+                            {
+                                "name": "envoy.filters.network.tcp_proxy",
+                                "typed_config": {
+                                    "@type": f"{_TYPE}.network.tcp_proxy.v3.TcpProxy",
+                                    "stat_prefix": "passthrough",
+                                    "cluster": "PassthroughCluster",
+                                },
+                            }
+                        ]
+                    }
+                ],
+            }
+        ],
+        "clusters": [
+            {
+                "name": "PassthroughCluster",
+                "type": "ORIGINAL_DST",
+                "lb_policy": "CLUSTER_PROVIDED",
+                "connect_timeout": "5s",
+            }
+        ],
+    },
+}

