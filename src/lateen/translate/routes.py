@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from lateen.ir.origin import Origin
@@ -15,7 +15,7 @@ from lateen.ir.route import (
     VirtualHost,
     WeightedCluster,
 )
-from lateen.model.names import is_wildcard, more_specific, subset_of
+from lateen.model.names import is_wildcard, subset_of
 from lateen.model.service import Protocol, Resolution, Service
 from lateen.model.virtual_services import EffectiveVirtualService
 from lateen.translate import names, origins, outbound
@@ -75,10 +75,7 @@ def _sniffed(view: View, hostname: str, port: int) -> list[VirtualHost]:
     service = view.service(hostname)
     if service is None:
         return [catch_all(view)]
-    routing = next(
-        (entry.routing for entry in _entries(view, port, only=service) if entry.service is service),
-        None,
-    )
+    routing = _owners(view, port).routing(hostname)
     host = _virtual_host(view, _Entry(hostname, service, routing), port)
     # The listener serves this host alone, so whatever the client calls it, it is meant.
     return [_trimmed.get((Identity(host), "*"), lambda: replace(host, domains=("*",)))]
@@ -101,21 +98,50 @@ def http_services(view: View, port: int) -> tuple[Service, ...]:
     )
 
 
-def _entries(view: View, port: int, only: Service | None = None) -> Iterator[_Entry]:
+class _Owners:
+    """Which VirtualService speaks for a host: the one with the most specific host that covers
+    it, the oldest of several with the same."""
+
+    def __init__(self, routings: Iterable[EffectiveVirtualService]) -> None:
+        self._by_pattern: dict[str, EffectiveVirtualService] = {}
+        for routing in routings:
+            if routing.http:
+                for host in routing.hosts:
+                    self._by_pattern.setdefault(host, routing)
+        wildcards = (host for host in self._by_pattern if is_wildcard(host))
+        self._wildcards = sorted(wildcards, key=lambda host: (-len(host), host))
+
+    def pattern(self, hostname: str) -> str:
+        """The host of a VirtualService that covers ``hostname`` most closely, else empty."""
+        if hostname in self._by_pattern:
+            return hostname
+        return next((host for host in self._wildcards if subset_of(hostname, host)), "")
+
+    def routing(self, hostname: str) -> EffectiveVirtualService | None:
+        """The VirtualService that speaks for ``hostname``."""
+        return self._by_pattern.get(self.pattern(hostname))
+
+
+def _owners(view: View, port: int) -> _Owners:
+    listener = view.egress(port)
+    routings = listener.virtual_services if listener is not None else ()
+    return view.cached(("owners", id(listener)), lambda: _Owners(routings))
+
+
+def _entries(view: View, port: int) -> Iterator[_Entry]:
     """Virtual hosts by VirtualService, oldest first, then the services nobody speaks for."""
-    services = (only,) if only is not None else http_services(view, port)
+    services = http_services(view, port)
     by_name = {service.hostname: service for service in services}
     taken: set[str] = set()
     listener = view.egress(port)
-    routings = listener.virtual_services if listener is not None else ()
-    patterns = tuple(host for routing in routings if routing.http for host in routing.hosts)
-    for routing in routings:
+    owners = _owners(view, port)
+    for routing in listener.virtual_services if listener is not None else ():
         if not routing.http:
             continue
         matched: list[Service] = []
         unmatched: list[str] = []
         for host in routing.hosts:
-            found = _services_of(host, by_name, patterns)
+            found = _services_of(host, by_name, owners)
             matched += [service for service in found if service not in matched]
             if not found and not _other_port(view, host):
                 unmatched.append(host)
@@ -126,7 +152,7 @@ def _entries(view: View, port: int, only: Service | None = None) -> Iterator[_En
                 taken.add(service.hostname)
                 yield _Entry(service.hostname, service, routing)
         for host in unmatched:
-            if host not in taken and only is None:
+            if host not in taken:
                 taken.add(host)
                 yield _Entry(host, None, routing)
     for service in services:
@@ -134,17 +160,11 @@ def _entries(view: View, port: int, only: Service | None = None) -> Iterator[_En
             yield _Entry(service.hostname, service, None)
 
 
-def _services_of(host: str, by_name: dict[str, Service], patterns: Sequence[str]) -> list[Service]:
+def _services_of(host: str, by_name: dict[str, Service], owners: _Owners) -> list[Service]:
     if not is_wildcard(host):
         service = by_name.get(host)
         return [service] if service is not None else []
-    return [
-        service
-        for name, service in by_name.items()
-        if subset_of(name, host)
-        # Of several hosts that cover a service the most specific one owns it.
-        and not any(subset_of(name, other) and more_specific(other, host) for other in patterns)
-    ]
+    return [service for name, service in by_name.items() if owners.pattern(name) == host]
 
 
 def _other_port(view: View, host: str) -> bool:

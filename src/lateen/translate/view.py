@@ -14,7 +14,7 @@ from lateen.ir.origin import Origin
 from lateen.ir.route import RetryPolicy
 from lateen.model.destination_rules import destination_rules
 from lateen.model.gateways import gateways
-from lateen.model.names import expand
+from lateen.model.names import expand, subset_of
 from lateen.model.peer_authentication import peer_authentications
 from lateen.model.proxy import ProxyType, Scope
 from lateen.model.service import Endpoint, Resolution, Service
@@ -287,10 +287,13 @@ class View:
         """VirtualServices for sidecars with rules for TCP or TLS that name ``service``."""
         return tuple(
             routing
-            for routing in self.routings
-            if (routing.tcp or routing.tls)
-            and any(_covers(host, service.hostname) for host in routing.hosts)
+            for routing in self._opaque_routings
+            if any(subset_of(service.hostname, host) for host in routing.hosts)
         )
+
+    @cached_property
+    def _opaque_routings(self) -> tuple[EffectiveVirtualService, ...]:
+        return tuple(routing for routing in self.routings if routing.tcp or routing.tls)
 
     def routing_facts(self, service: Service | None) -> Hashable:
         """Identity of everything that the TCP and TLS routes of ``service`` depend on."""
@@ -380,9 +383,3 @@ class View:
     def gateways(self) -> tuple[Resource, ...]:
         """Gateways that select the scope's proxies, oldest first."""
         return gateways(self.snapshot).for_labels(self.scope.label_map)
-
-
-def _covers(pattern: str, hostname: str) -> bool:
-    if pattern.startswith("*"):
-        return hostname.endswith(pattern[1:])
-    return pattern == hostname
