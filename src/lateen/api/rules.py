@@ -2,8 +2,9 @@
 
 Number ranges: ``LT00xx`` reading, ``LT01xx`` networking.istio.io, ``LT02xx`` Kubernetes kinds,
 ``LT03xx`` security.istio.io, ``LT04xx`` telemetry.istio.io, ``LT05xx`` extensions.istio.io,
-``LT06xx`` gateway.networking.k8s.io, ``LT07xx`` mesh configuration, ``LT1xxx`` analysis across
-objects. Each group declares its own in ``lateen.api.GROUP.rules.RULES``.
+``LT06xx`` gateway.networking.k8s.io, ``LT07xx`` mesh configuration, ``LT1xxx`` objects
+beside each other, ``LT2xxx`` what a proxy can do with them. Each group declares its own in
+``lateen.api.GROUP.rules.RULES``.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ _MODULES = (
     "lateen.api.extensions.rules",
     "lateen.api.gatewayapi.rules",
     "lateen.api.meshconfig.rules",
+    "lateen.model.rules",
     "lateen.translate.rules",
 )
 
