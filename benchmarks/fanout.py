@@ -37,6 +37,7 @@ from lateen.source.writing import Document, Writer
 
 PORT = 80
 _TICKS = os.sysconf("SC_CLK_TCK")
+_GIVE_UP = 60.0  # seconds
 _SETTLE = 0.5  # seconds without a message after which a change counts as delivered
 
 
@@ -192,12 +193,14 @@ class Rig:
         self._tell("take")
         return [pipe.recv() for pipe in self._pipes]
 
-    def settle(self, tallies: list[Tally]) -> list[Tally]:
-        """Collect until nothing arrives any more."""
+    def settle(self, tallies: list[Tally], proxies: int = 0) -> list[Tally]:
+        """Collect until nothing arrives any more, and at least ``proxies`` have been reached."""
+        deadline = time.monotonic() + _GIVE_UP
         while True:
             time.sleep(_SETTLE)
             more = self.take()
-            if not any(tally.messages for tally in more):
+            enough = len(_reached(tallies)) >= proxies or time.monotonic() > deadline
+            if enough and not any(tally.messages for tally in more):
                 return [tally for tally in tallies if tally.messages]
             tallies += more
 
@@ -255,7 +258,7 @@ class Rig:
             identity = WorkloadIdentity(namespace, f"proxy{number}")
             chain = authority.sign(made.request, identity).chain
             node = f"sidecar~127.0.0.1~proxy{number}.{namespace}~{namespace}.svc.cluster.local"
-            specs.append(ProxySpec(node, made.key, chain))
+            specs.append(ProxySpec(number, node, made.key, chain))
         context = multiprocessing.get_context("spawn")
         for worker in range(self._workers):
             ours, theirs = context.Pipe()
@@ -274,6 +277,10 @@ class Rig:
     def _tell(self, command: str) -> None:
         for pipe in self._pipes:
             pipe.send(command)
+
+
+def _reached(tallies: list[Tally]) -> set[int]:
+    return {number for tally in tallies for number in tally.proxies}
 
 
 def measure(
@@ -302,10 +309,10 @@ def measure(
         while not any(tally.messages for tally in tallies):
             time.sleep(0.2)
             tallies += rig.take()
-        tallies = rig.settle(tallies)
+        tallies = rig.settle(tallies, rig.size.proxies if restarts else 0)
         firsts.append((min(t.first for t in tallies) - begun) * 1000)
         lasts.append((max(t.last for t in tallies) - begun) * 1000)
-        reached = sum(len(tally.proxies) for tally in tallies)
+        reached = len(_reached(tallies))
         for tally in tallies:
             total.bytes += tally.bytes
             total.resources += tally.resources
@@ -373,7 +380,7 @@ def _cold_connect(rig: Rig) -> Result:
         1,
         _percentiles([(min(arrivals) - begun) * 1000]),
         _percentiles([(max(tally.last for tally in tallies) - begun) * 1000]),
-        sum(len(tally.proxies) for tally in tallies[: len(rig._pipes)]),
+        len(_reached(tallies)),
         round(rig.cpu() - cpu, 2),
         round(rig.rss(), 1),
         sum(tally.bytes for tally in tallies),

@@ -28,6 +28,7 @@ _CHANNEL = (
 class ProxySpec:
     """One proxy to play."""
 
+    number: int
     node_id: str
     key: bytes
     chain: bytes
@@ -48,10 +49,8 @@ class Tally:
 
 
 class _Proxy:
-    def __init__(
-        self, number: int, spec: ProxySpec, target: str, trust: bytes, tally: Tally
-    ) -> None:
-        self._number = number
+    def __init__(self, spec: ProxySpec, target: str, trust: bytes, tally: Tally) -> None:
+        self._number = spec.number
         self._spec = spec
         self._tally = tally
         self._held: dict[str, dict[str, str]] = {}
@@ -133,7 +132,7 @@ async def _play(
     pipe: Connection, specs: list[ProxySpec], target: str, trust: bytes, routes: tuple[str, ...]
 ) -> None:
     tally = Tally()
-    proxies = [_Proxy(n, spec, target, trust, tally) for n, spec in enumerate(specs)]
+    proxies = [_Proxy(spec, target, trust, tally) for spec in specs]
     tasks: list[asyncio.Task[None]] = []
     loop = asyncio.get_running_loop()
     while True:

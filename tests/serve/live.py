@@ -131,13 +131,17 @@ class LiveMesh:
             },
         )
 
-    def start_envoy(self, name: str, namespace: str = "default") -> None:
+    def start_envoy(self, name: str, namespace: str = "default", certificate_of: str = "") -> None:
         """Key, certificate, bootstrap, Envoy: what the agent does."""
         made = new_key_and_request()
+        owner = {"namespace": namespace, "name": certificate_of or name}
         issued = self.api.request(
             "POST",
             "/lateen/v1/certificates",
-            {"csr": made.request.decode(), "pod": {"namespace": namespace, "name": name}},
+            {
+                "csr": made.request.decode(),
+                "pod": {"namespace": namespace, "name": certificate_of or name},
+            },
         )
         secrets = self.folder / f"{name}-secrets"
         write_secrets(secrets, issued["chain"].encode(), made.key, issued["trust_bundle"].encode())

@@ -28,22 +28,24 @@ async def refused(proxy: SimulatedProxy) -> grpc.StatusCode:
 
 
 async def test_a_proxy_gets_its_configuration_and_only_what_changes_later(tmp_path: Path) -> None:
-    async with running_mesh(tmp_path, pod("one"), config_map("a"), config_map("b")) as mesh:
-        async with SimulatedProxy(mesh) as proxy:
-            await proxy.ask()
-            first = await proxy.read()
-            assert sorted(item.name for item in first.resources) == ["a", "b"]
-            await proxy.ack(first)
-            version = mesh.change(config_map("a", timeout="2000"))
-            second = await proxy.read()
-            assert [item.name for item in second.resources] == ["a"]
-            waiting = asyncio.ensure_future(mesh.server.wait_for(version, 5))
-            await asyncio.sleep(0.05)
-            assert not waiting.done()
-            await proxy.ack(second)
-            result = await waiting
-            assert result.acknowledged
-            assert result.proxies == 1
+    async with (
+        running_mesh(tmp_path, pod("one"), config_map("a"), config_map("b")) as mesh,
+        SimulatedProxy(mesh) as proxy,
+    ):
+        await proxy.ask()
+        first = await proxy.read()
+        assert sorted(item.name for item in first.resources) == ["a", "b"]
+        await proxy.ack(first)
+        version = mesh.change(config_map("a", timeout="2000"))
+        second = await proxy.read()
+        assert [item.name for item in second.resources] == ["a"]
+        waiting = asyncio.ensure_future(mesh.server.wait_for(version, 5))
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        await proxy.ack(second)
+        result = await waiting
+        assert result.acknowledged
+        assert result.proxies == 1
 
 
 async def test_a_certificate_of_another_workload_is_refused(tmp_path: Path) -> None:
@@ -146,21 +148,23 @@ async def test_one_translation_and_one_encoding_serve_all_proxies_of_a_scope(
 async def test_a_rejection_is_reported_with_its_resources_and_the_last_good_state(
     tmp_path: Path,
 ) -> None:
-    async with running_mesh(tmp_path, pod("one"), config_map("a"), config_map("b")) as mesh:
-        async with SimulatedProxy(mesh) as proxy:
-            await proxy.ask()
-            await proxy.ack(await proxy.read())
-            await asyncio.sleep(0.05)
-            good = mesh.snapshot
-            version = mesh.change(config_map("a", bad="yes"), config_map("b", timeout="3"))
-            await proxy.nack(await proxy.read(), "a: no good")
-            result = await mesh.server.wait_for(version, 0.5)
-            assert not result.acknowledged
-            [laggard] = result.laggards
-            assert (laggard.proxy, laggard.rejection) == ("one.default", "a: no good")
-            [rejected] = mesh.rejections
-            assert sorted(item.name for item in rejected.resources) == ["a", "b"]
-            assert rejected.good is good
+    async with (
+        running_mesh(tmp_path, pod("one"), config_map("a"), config_map("b")) as mesh,
+        SimulatedProxy(mesh) as proxy,
+    ):
+        await proxy.ask()
+        await proxy.ack(await proxy.read())
+        await asyncio.sleep(0.05)
+        good = mesh.snapshot
+        version = mesh.change(config_map("a", bad="yes"), config_map("b", timeout="3"))
+        await proxy.nack(await proxy.read(), "a: no good")
+        result = await mesh.server.wait_for(version, 0.5)
+        assert not result.acknowledged
+        [laggard] = result.laggards
+        assert (laggard.proxy, laggard.rejection) == ("one.default", "a: no good")
+        [rejected] = mesh.rejections
+        assert sorted(item.name for item in rejected.resources) == ["a", "b"]
+        assert rejected.good is good
 
 
 async def test_a_proxy_that_does_not_read_delays_no_other(tmp_path: Path) -> None:
@@ -206,20 +210,22 @@ async def test_a_proxy_that_never_reads_is_reported_and_costs_one_message(tmp_pa
 
 async def test_a_burst_of_changes_is_merged_into_one_push(tmp_path: Path) -> None:
     options = PushOptions(debounce=0.1)
-    async with running_mesh(tmp_path, pod("one"), config_map("a"), options=options) as mesh:
-        async with SimulatedProxy(mesh) as proxy:
-            await proxy.ask()
-            await proxy.ack(await proxy.read())
-            await asyncio.sleep(0.2)
-            before = mesh.generator.generated
-            for number in range(20):
-                mesh.change(config_map("a", timeout=str(number + 1)))
-                await asyncio.sleep(0.005)
-            response = await proxy.read()
-            await proxy.ack(response)
-            assert (await mesh.server.wait_for(mesh.snapshot.version, 5)).acknowledged
-            assert mesh.generator.generated - before == 1
-            assert await proxy.silent()
+    async with (
+        running_mesh(tmp_path, pod("one"), config_map("a"), options=options) as mesh,
+        SimulatedProxy(mesh) as proxy,
+    ):
+        await proxy.ask()
+        await proxy.ack(await proxy.read())
+        await asyncio.sleep(0.2)
+        before = mesh.generator.generated
+        for number in range(20):
+            mesh.change(config_map("a", timeout=str(number + 1)))
+            await asyncio.sleep(0.005)
+        response = await proxy.read()
+        await proxy.ack(response)
+        assert (await mesh.server.wait_for(mesh.snapshot.version, 5)).acknowledged
+        assert mesh.generator.generated - before == 1
+        assert await proxy.silent()
 
 
 async def test_connecting_proxies_take_turns(tmp_path: Path) -> None:

@@ -164,7 +164,7 @@ class Session:
                 yield subscription
 
     def _reached(self, target: Target, now: float) -> bool:
-        if self._warming(now):
+        if not self.subscriptions or self._warming(now):
             return False
         return all(
             subscription.reached(

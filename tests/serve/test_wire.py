@@ -1,0 +1,75 @@
+"""Responses joined by hand are what the generated classes read."""
+
+from __future__ import annotations
+
+from envoy.config.endpoint.v3 import endpoint_pb2
+from envoy.config.route.v3 import route_pb2
+from envoy.service.discovery.v3 import discovery_pb2
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lateen.model.discovery import CLUSTER, DiscoveryResource
+from lateen.serve import wire
+
+RESOURCES = st.lists(
+    st.builds(
+        DiscoveryResource,
+        st.just(CLUSTER),
+        st.text(max_size=300),
+        st.text(max_size=40),
+        st.binary(max_size=70_000),
+    ),
+    max_size=5,
+)
+
+
+@given(RESOURCES, st.lists(st.text(max_size=200), max_size=5), st.text(max_size=20))
+def test_delta_responses_parse_back(
+    resources: list[DiscoveryResource], removed: list[str], nonce: str
+) -> None:
+    data = wire.encode_delta(CLUSTER, resources, removed, nonce, "7")
+    parsed = discovery_pb2.DeltaDiscoveryResponse.FromString(data)
+    assert (parsed.type_url, parsed.nonce, parsed.system_version_info) == (CLUSTER, nonce, "7")
+    assert list(parsed.removed_resources) == removed
+    assert [(r.name, r.version, r.resource.value) for r in parsed.resources] == [
+        (r.name, r.version, r.body) for r in resources
+    ]
+    assert all(r.resource.type_url == CLUSTER for r in parsed.resources)
+
+
+@given(RESOURCES, st.text(max_size=20), st.text(max_size=20))
+def test_state_responses_parse_back(
+    resources: list[DiscoveryResource], nonce: str, version: str
+) -> None:
+    data = wire.encode_state(CLUSTER, resources, nonce, version)
+    parsed = discovery_pb2.DiscoveryResponse.FromString(data)
+    assert (parsed.type_url, parsed.nonce, parsed.version_info) == (CLUSTER, nonce, version)
+    assert [r.value for r in parsed.resources] == [r.body for r in resources]
+
+
+def test_an_empty_named_resource_is_a_route_configuration_or_load_assignment() -> None:
+    body = wire.encode_named_empty("9080")
+    assert route_pb2.RouteConfiguration.FromString(body).name == "9080"
+    assert endpoint_pb2.ClusterLoadAssignment.FromString(body).cluster_name == "9080"
+
+
+def test_a_name_is_found_only_as_a_whole_field() -> None:
+    body = wire.encode_named_empty("kubernetes://credential-two")
+    assert wire.mentions(body, "kubernetes://credential-two")
+    assert not wire.mentions(body, "kubernetes://credential")
+
+
+def test_requests_carry_node_versions_and_the_proxys_words() -> None:
+    message = discovery_pb2.DeltaDiscoveryRequest(type_url=CLUSTER, response_nonce="n")
+    message.node.id = "sidecar~10.0.0.1~a.b~b.svc.cluster.local"
+    message.node.metadata["DNS_CAPTURE"] = "true"
+    message.node.user_agent_build_version.version.major_number = 1
+    message.node.user_agent_build_version.version.minor_number = 40
+    message.initial_resource_versions["x"] = "1"
+    message.error_detail.message = "no" * 10_000
+    request, node = wire.parse_delta(message.SerializeToString())
+    assert node is not None
+    assert (node.version, dict(node.metadata)) == ("1.40.0", {"DNS_CAPTURE": "true"})
+    assert request.initial_versions == {"x": "1"}
+    assert request.error is not None
+    assert len(request.error.message) == 4096
