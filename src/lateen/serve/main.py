@@ -107,7 +107,9 @@ async def run(options: Options) -> int:
     )
     app = make_app(store, inject_new_namespaces=options.inject_new_namespaces)
     register(app, plane)
-    api = web.AppRunner(app, access_log=None, shutdown_timeout=options.grace)
+    api = web.AppRunner(
+        app, access_log=None, shutdown_timeout=options.grace, handler_cancellation=True
+    )
     monitoring = web.AppRunner(make_monitoring(plane), access_log=None, shutdown_timeout=1.0)
     tls = _TlsSource(plane, ServerTls)
     transport = GrpcTransport(options.listen, tls.current, plane.server.serve)

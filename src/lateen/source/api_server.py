@@ -21,7 +21,7 @@ from lateen.source.addresses import AddressInUse
 from lateen.source.admission import Refused
 from lateen.source.merge import merge_patch, server_side_apply
 from lateen.source.selectors import selector
-from lateen.source.store import Conflict, HistoryGone, Store, StoredObject, StoreError
+from lateen.source.store import Conflict, HistoryGone, Store, StoredObject, StoreError, Subscription
 from lateen.source.writing import Document, Outcome, Writer
 
 Raw = dict[str, Any]
@@ -34,6 +34,7 @@ WRITER = web.AppKey("writer", Writer)
 Waiter = Callable[[int, float], Awaitable[Raw]]
 """``(revision, timeout seconds)`` → ``{"acknowledged": bool, "proxies": n, "laggards": [...]}``."""
 WAITER: web.AppKey[dict[str, Waiter]] = web.AppKey("waiter", dict)
+_WATCHES = web.AppKey("watches", set[Subscription])
 _OWNERS: web.AppKey[frozenset[int]] = web.AppKey("owners", frozenset)
 
 _PREFIXES = (
@@ -53,6 +54,9 @@ def make_app(
     app = web.Application(client_max_size=MAXIMUM_BODY, middlewares=[_errors, _only_owners])
     app[WRITER] = Writer(store, **settings)
     app[WAITER] = {}
+    watches: set[Subscription] = set()
+    app[_WATCHES] = watches
+    app.on_shutdown.append(_end_watches)
     app[_OWNERS] = owners if owners is not None else frozenset({os.getuid()})
     add = app.router.add_route
     add("GET", "/version", _version)
@@ -75,6 +79,12 @@ def make_app(
             add("PUT", prefix + place + "/{name}/status", _status)
             add("PATCH", prefix + place + "/{name}/status", _status)
     return app
+
+
+async def _end_watches(app: web.Application) -> None:
+    """Open watches would hold a shutdown up until its time is over."""
+    for subscription in list(app[_WATCHES]):
+        subscription.close()
 
 
 def bind_private_socket(path: Path) -> socket.socket:
@@ -286,6 +296,7 @@ async def _watch(
     store = request.app[WRITER].store
     since = request.query.get("resourceVersion", "")
     subscription = store.subscribe(int(since) if since.isdigit() else None)
+    request.app[_WATCHES].add(subscription)
     response = web.StreamResponse(headers={"Content-Type": "application/json"})
     await response.prepare(request)
     try:
@@ -319,6 +330,7 @@ async def _watch(
             await response.write(msgspec.json.encode({"type": "ERROR", "object": gone}) + b"\n")
     finally:
         subscription.close()
+        request.app[_WATCHES].discard(subscription)
     return response
 
 
