@@ -131,7 +131,14 @@ class LiveMesh:
             },
         )
 
-    def start_envoy(self, name: str, namespace: str = "default", certificate_of: str = "") -> None:
+    def start_envoy(
+        self,
+        name: str,
+        namespace: str = "default",
+        certificate_of: str = "",
+        *,
+        dialect: str = "DELTA_GRPC",
+    ) -> None:
         """Key, certificate, bootstrap, Envoy: what the agent does."""
         made = new_key_and_request()
         owner = {"namespace": namespace, "name": certificate_of or name}
@@ -140,7 +147,7 @@ class LiveMesh:
             "/lateen/v1/certificates",
             {
                 "csr": made.request.decode(),
-                "pod": {"namespace": namespace, "name": certificate_of or name},
+                "pod": owner,
             },
         )
         secrets = self.folder / f"{name}-secrets"
@@ -149,7 +156,7 @@ class LiveMesh:
             "GET", f"/lateen/v1/bootstrap?namespace={namespace}&pod={name}"
         )
         number = len(self.envoys)
-        text = json.dumps(bootstrap)
+        text = json.dumps(bootstrap).replace('"DELTA_GRPC"', f'"{dialect}"')
         for port in (15000, 15090, 15021):  # several Envoys share this network namespace
             text = text.replace(f'"port_value": {port}', f'"port_value": {port + 1000 * number}')
         config = self.folder / f"{name}.json"

@@ -144,3 +144,17 @@ def test_an_endpoint_change_sends_that_services_endpoints_and_nothing_else(
     assert {kind: after[kind] - before[kind] for kind in after} == {
         "cds": 0.0, "eds": 2.0, "lds": 0.0, "rds": 0.0,
     }  # fmt: skip
+
+
+def test_an_envoy_that_speaks_state_of_the_world_gets_the_same(mesh: LiveMesh) -> None:
+    mesh.add_pod("old")
+    mesh.start_envoy("old", dialect="GRPC")
+    mesh.wait_connected("old")
+    assert mesh.proxy("old")["dialect"] == "state-of-the-world"
+    assert mesh.apply(RULE % 1024)["acknowledged"]
+    assert ring_size(mesh, "old") == 1024
+    mesh.api.request("DELETE", "/api/v1/namespaces/default/services/reviews")
+    for name in ("old", "sleep"):
+        until(lambda name=name: ring_size(mesh, name) == -1, f"cluster gone from {name}")  # type: ignore[misc]
+    assert mesh.apply(SERVICE)["acknowledged"]
+    assert ring_size(mesh, "old") == 1024

@@ -154,8 +154,22 @@ class ControlPlane:
         admitted = self.quarantine.admit(batch.changes)
         if len(self.quarantine) != held:
             self._quarantine_changed()
-        self._apply(admitted)
+        try:
+            self._apply(admitted)
+        except Exception:
+            _log.exception("applying %d changes failed; they are applied one by one", len(admitted))
+            self._apply_singly(admitted)
         self.revision = max(self.revision, batch.revision)
+
+    def _apply_singly(self, changes: Sequence[Change]) -> None:
+        """One object that meets a defect of ours must not keep out the others."""
+        for change in changes:
+            try:
+                self._apply([change])
+            except Exception:
+                self.metrics.internal_errors.inc()
+                self.metrics.rejected_configs.labels(change.key.kind, "internal").inc()
+                _log.exception("%s is left as it was", change.key)
 
     def _apply(self, changes: Sequence[Change], *, immediate: bool = False) -> None:
         begun = time.monotonic()
