@@ -83,7 +83,8 @@ def make_app(
 
 async def _end_watches(app: web.Application) -> None:
     """Open watches would hold a shutdown up until its time is over."""
-    for subscription in list(app[_WATCHES]):
+    watches = app[_WATCHES]
+    for subscription in tuple(watches):
         subscription.close()
 
 
