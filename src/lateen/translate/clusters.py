@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lateen.api.base import duration_seconds
 from lateen.api.networking.destination_rule import ConnectionPoolSettings, LoadBalancerSettings
@@ -39,6 +39,9 @@ _TYPES = {
     Resolution.DNS: ClusterType.STRICT_DNS,
     Resolution.DNS_ROUND_ROBIN: ClusterType.LOGICAL_DNS,
 }
+
+_PASSTHROUGH_IDLE = 300.0
+"""Seconds: nobody can say what is a good idle time for an unknown host, an hour is too long."""
 
 _clusters: Memo[tuple[Cluster, ...]] = Memo()
 _fallbacks: Memo[tuple[Cluster, ...]] = Memo(256)
@@ -93,13 +96,14 @@ def fallback_clusters(view: View) -> tuple[Cluster, ...]:
         )
         if not sidecar:
             return (black_hole,)
+        pool = connection_pool(pool_settings, http2=False)
         passthrough = Cluster(
             name=names.PASSTHROUGH,
             type=ClusterType.ORIGINAL_DST,
             load_balancer=LoadBalancer.CLUSTER_PROVIDED,
             connect_timeout=view.connect_timeout,
             protocol=UpstreamProtocol.DOWNSTREAM,
-            pool=connection_pool(pool_settings, http2=False),
+            pool=replace(pool, idle_timeout=pool.idle_timeout or _PASSTHROUGH_IDLE),
             origins=(origins.ALLOW_ANY,),
         )
         return (black_hole, passthrough)

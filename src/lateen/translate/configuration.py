@@ -9,6 +9,7 @@ from lateen.ir.proxy_config import ProxyConfiguration
 from lateen.ir.route import RouteConfiguration
 from lateen.model.proxy import ProxyType, Scope
 from lateen.model.snapshot import Snapshot
+from lateen.model.virtual_services import EffectiveVirtualService
 from lateen.translate import (
     clusters,
     coverage,
@@ -96,20 +97,28 @@ def all_findings(view: View) -> tuple[Finding, ...]:
     found: list[Finding] = []
     if view.scope.type is ProxyType.SIDECAR:
         found += outbound.findings(view)
-        found += references.findings(view, view.routings)
+        found += references.findings(
+            view, view.routings, lambda routing: references.service_ports(view, routing)
+        )
         found += references.shadowed_hosts(view)
     else:
         found += gateway_servers.conflicts(view)
-        bound = {
-            id(routing): routing
-            for group in gateway_servers.groups(view)
-            for server in group.servers
-            for routing in view.gateway_routings(server.gateway)
-        }
-        found += references.findings(view, tuple(bound.values()))
+        ports = _gateway_ports(view)
+        found += references.findings(view, ports, lambda routing: frozenset(ports[routing]))
+    found += references.unknown_gateways(view)
     found += coverage.findings(view)
     unique = {(item.rule, item.key, item.path, item.message): item for item in found}
     return tuple(sorted(unique.values(), key=_severity))
+
+
+def _gateway_ports(view: View) -> dict[EffectiveVirtualService, set[int]]:
+    """VirtualServices bound to the gateway, each with the server ports it is bound on."""
+    ports: dict[EffectiveVirtualService, set[int]] = {}
+    for group in gateway_servers.groups(view):
+        for server in group.servers:
+            for routing in view.gateway_routings(server.gateway):
+                ports.setdefault(routing, set()).add(server.server.port.number)
+    return ports
 
 
 def _severity(finding: Finding) -> int:

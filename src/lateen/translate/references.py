@@ -2,22 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from lateen.api.findings import FieldPath, Finding
 from lateen.api.networking.virtual_service import Destination
 from lateen.api.resource import Resource
 from lateen.api.rule import Rule
-from lateen.model.virtual_services import EffectiveVirtualService
+from lateen.model.gateways import gateways
+from lateen.model.names import MESH_GATEWAY
+from lateen.model.virtual_services import EffectiveVirtualService, virtual_services
 from lateen.translate import rules
 from lateen.translate.view import View
 
 
-def findings(view: View, routings: tuple[EffectiveVirtualService, ...]) -> Iterator[Finding]:
-    """Destinations of ``routings`` whose host, port or subset this scope does not know."""
+def findings(
+    view: View,
+    routings: Iterable[EffectiveVirtualService],
+    ports: Callable[[EffectiveVirtualService], frozenset[int]],
+) -> Iterator[Finding]:
+    """Destinations of ``routings`` whose host, port or subset this scope does not know.
+
+    ``ports`` are the listener ports that a VirtualService has routes on: what a destination
+    without a port of its own falls back to.
+    """
     for routing in routings:
         for source, path, destination in _destinations(routing):
-            yield from _check(view, source, path, destination)
+            yield from _check(view, source, path, destination, ports(routing))
+
+
+def service_ports(view: View, routing: EffectiveVirtualService) -> frozenset[int]:
+    """Ports of the services that ``routing`` speaks for, 80 where it speaks for none."""
+    found = {
+        port.number
+        for host in routing.hosts
+        for service in (view.service(host),)
+        if service is not None
+        for port in service.ports
+    }
+    return frozenset(found or {80})
+
+
+def unknown_gateways(view: View) -> Iterator[Finding]:
+    """VirtualServices of the scope's namespace that name Gateways which do not exist."""
+    known = {gateways(view.snapshot).name(item) for item in gateways(view.snapshot).all}
+    for routing in virtual_services(view.snapshot).all:
+        if routing.namespace != view.scope.namespace:
+            continue
+        for index, name in enumerate(routing.gateways):
+            if name == MESH_GATEWAY or name in known:
+                continue
+            yield _finding(
+                rules.UNKNOWN_GATEWAY,
+                routing.resource,
+                ("spec", "gateways", index),
+                f"there is no Gateway {name}",
+                "Create it, or name it as NAMESPACE/NAME if it is in another namespace.",
+            )
 
 
 def _destinations(
@@ -42,7 +82,11 @@ def _destinations(
 
 
 def _check(
-    view: View, source: Resource, path: FieldPath, destination: Destination
+    view: View,
+    source: Resource,
+    path: FieldPath,
+    destination: Destination,
+    ports: frozenset[int],
 ) -> Iterator[Finding]:
     named = view.service(destination.host)
     if named is None:
@@ -57,13 +101,23 @@ def _check(
         return
     service = view.concrete(named)
     if destination.port is not None and service.port(destination.port.number) is None:
-        have = ", ".join(str(port.number) for port in service.ports) or "none"
+        numbers = ", ".join(str(port.number) for port in service.ports) or "none"
         yield _finding(
             rules.UNKNOWN_PORT,
             source,
             (*path, "port", "number"),
-            f"{service.hostname} has no port {destination.port.number} (it has {have})",
+            f"{service.hostname} has no port {destination.port.number} (it has {numbers})",
             "Name the port of the Service, not the container's.",
+        )
+    have = {port.number for port in service.ports}
+    if destination.port is None and len(have) > 1 and not have & ports:
+        yield _finding(
+            rules.NO_PORT,
+            source,
+            (*path, "port"),
+            f"{service.hostname} has several ports ({', '.join(map(str, sorted(have)))}) and none "
+            f"is named; port {min(ports)} of the listener is taken, which it does not have",
+            "Name the port.",
         )
     if not destination.subset:
         return
