@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
 
 import pytest
 
@@ -12,9 +11,8 @@ from tests.runtime_node.host import Account, ordinary_account
 
 
 @pytest.fixture(scope="session")
-def ordinary() -> Iterator[Account]:
-    with ordinary_account() as account:
-        yield account
+def ordinary() -> Account:
+    return ordinary_account()
 
 
 @pytest.fixture(params=["root", "ordinary user"])

@@ -398,10 +398,27 @@ async def lifecycle_node(node: Node, arguments: Facts) -> None:
     facts["killed with the pod"] = await asyncio.wait_for(sleeper.wait(), 5)
     facts["after the pod"] = running(f"sleep\0{marker}")
     again = await pod(node, "web", 10)
+    # Many at once, over and over: nothing piles up.
+    open_before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        facts["many"] = await asyncio.gather(*(short_life(node, i, directory) for i in range(10)))
+    facts["more open files"] = len(os.listdir("/proc/self/fd")) - open_before
     facts["same name again"] = (
         await output(again, ContainerSpec("c", ("hostname",)), directory)
     ).strip()
     await done(node, facts)
+
+
+async def short_life(node: Node, index: int, directory: object) -> str:
+    """A pod from its first to its last moment."""
+    box = await pod(node, f"pod{index}", 20 + index, CaptureConfig(proxy_match=ProxyMatch.MARK))
+    text = await output(box, ContainerSpec("c", ("sh", "-c", "cat /etc/hostname")), directory)
+    container = await box.start(ContainerSpec("c", ("sleep", "1000")))
+    process = await container.execute(ExecSpec(("sh", "-c", "exit 4")), 0, 1, 2)
+    status = await process.wait()
+    await container.stop(2)
+    await box.remove()
+    return f"{text.strip()} {status}"
 
 
 def running(command: str) -> int:

@@ -145,6 +145,8 @@ def test_containers_end_as_their_authors_expect(account: Account) -> None:
     assert facts["killed with the pod"] == 137
     assert facts["after the pod"] == 0
     assert facts["same name again"] == "web"
+    assert facts["many"] == [f"pod{index} 4" for index in range(10)]
+    assert facts["more open files"] == 0
 
 
 def test_exec_runs_inside_the_container(account: Account) -> None:

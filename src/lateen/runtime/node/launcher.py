@@ -83,6 +83,8 @@ class Launcher:
         self._own_pid = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         self._sandboxes: dict[str, _Sandbox] = {}
         self._containers: dict[int, _Container] = {}
+        self._announced: set[int] = set()
+        """Children whose end the main process wants to know."""
         self._selector = selectors.DefaultSelector()
         self._hidden = (config.state_dir, *config.hidden_paths)
         package = str(Path(__file__).resolve().parents[3])
@@ -135,8 +137,11 @@ class Launcher:
             if pid == self._main_pid:
                 return code
             self._forget_container(pid)
-            with contextlib.suppress(wire.ChannelClosed):
-                self._send({"event": "exit", "pid": pid, "status": code})
+            # Not of orphans and helpers, whose pids nobody has been told.
+            if pid in self._announced:
+                self._announced.discard(pid)
+                with contextlib.suppress(wire.ChannelClosed):
+                    self._send({"event": "exit", "pid": pid, "status": code})
 
     def _send(self, message: Mapping[str, object], fds: tuple[int, ...] = ()) -> None:
         wire.send(self._channel, message, fds)
@@ -198,7 +203,8 @@ class Launcher:
         os.makedirs(directory, exist_ok=True)
         for file in ("resolv.conf", "hosts", "hostname"):
             path = Path(directory, file)
-            path.write_text(wire.text(message, file))
+            content = wire.text(message, file)
+            path.write_text(content if content.endswith("\n") or not content else content + "\n")
             path.chmod(0o644)
         self._sandboxes[name] = _Sandbox(fds[0], fds[1], fds[2], directory)
         return {}, (os.dup(fds[0]),)
@@ -419,11 +425,14 @@ class Launcher:
     ) -> _Reply:
         """Replies when the child has run its program, without waiting here meanwhile."""
 
+        self._announced.add(pid)
+
         def finished() -> None:
             self._selector.unregister(failure)
             report = os.read(failure, 8192)
             os.close(failure)
             if report:
+                self._announced.discard(pid)
                 self._send({"id": number, **json.loads(report)})
                 return
             with contextlib.suppress(OSError):  # it ended in this very moment
