@@ -14,15 +14,20 @@ def private_directory(path: Path) -> None:
         path.chmod(0o700)
 
 
-def replace_file(path: Path, content: bytes, mode: int = 0o600) -> None:
+def replace_file(
+    path: Path, content: bytes, mode: int = 0o600, owner: tuple[int, int] | None = None
+) -> None:
     """Write ``content`` beside ``path`` and rename it there: readers see all of it or the old.
 
-    Raises ``OSError``.
+    ``owner`` is a uid and gid that the file belongs to from before it has its name. Raises
+    ``OSError``.
     """
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(file.fileno(), mode)
+            if owner is not None:
+                os.fchown(file.fileno(), *owner)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

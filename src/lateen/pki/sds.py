@@ -37,14 +37,21 @@ def trust_secret(bundle: bytes, name: str = TRUST_SECRET) -> bytes:
     return _secret(name, {"validation_context": {"trusted_ca": _inline(bundle)}})
 
 
-def write_secrets(directory: Path, chain: bytes, key: bytes, bundle: bytes) -> None:
+def write_secrets(
+    directory: Path,
+    chain: bytes,
+    key: bytes,
+    bundle: bytes,
+    *,
+    owner: tuple[int, int] | None = None,
+) -> None:
     """Put or replace both files in ``directory``: trust first, so that it is never behind.
 
-    Raises ``OSError``.
+    ``owner`` is the uid and gid of the files. Raises ``OSError``.
     """
     private_directory(directory)
-    replace_file(directory / TRUST_FILE, trust_secret(bundle))
-    replace_file(directory / CERTIFICATE_FILE, certificate_secret(chain, key))
+    replace_file(directory / TRUST_FILE, trust_secret(bundle), owner=owner)
+    replace_file(directory / CERTIFICATE_FILE, certificate_secret(chain, key), owner=owner)
 
 
 def _inline(content: bytes) -> dict[str, str]:
