@@ -169,6 +169,8 @@ async def network_node(node: Node, arguments: Facts) -> None:
         await output(c, python(pods.CLIENT, "10.96.0.23:8080", "1"), directory)
     ).split("\n")[:-1]
     facts["addresses"] = await output(c, python(pods.ADDRESSES), directory)
+    heavy = ("pyroute2", "grpc", "google.protobuf", "aiohttp", "typer", "rich", "msgspec")
+    facts["heavy modules"] = [name for name in heavy if name in sys.modules]
     facts["published"] = (await node.publish(0, "10.244.0.11", 80)).port
     await done(node, facts)
 
