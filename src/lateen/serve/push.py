@@ -24,66 +24,17 @@ from lateen.serve.connection import Callbacks, Connection, ScopeState
 from lateen.serve.generator import ConfigGenerator
 from lateen.serve.metrics import Metrics, short_name
 from lateen.serve.protocol import Dialect, Encoder
+from lateen.serve.push_values import Acknowledgement, Laggard, PushOptions, Rejected, laggard
 from lateen.serve.secrets import referenced_secret
 from lateen.serve.session import Session, Target
 from lateen.serve.transport import Refusal, Stream, StreamClosed
 from lateen.serve.views import View, updated
 from lateen.serve.wire import MalformedRequest, Node, parse_delta, parse_state
 
+__all__ = ["Acknowledgement", "DiscoveryServer", "Laggard", "PushOptions", "Rejected"]
+
+DEFAULT_OPTIONS = PushOptions()
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class PushOptions:
-    """Times in seconds."""
-
-    debounce: float = 0.1
-    """A push starts after this long without a further change."""
-    debounce_max: float = 10.0
-    """A push starts at the latest this long after the first change."""
-    connecting: int = 100
-    """Proxies that get their first configuration at once; others wait their turn."""
-    connecting_limit: float = 15.0
-    """A proxy gives its turn away after this long, complete or not."""
-    first_request: float = 10.0
-    """A stream must say who it is within this time."""
-    write_timeout: float = 30.0
-    """A proxy that does not read for so long is reported as slow."""
-    workload_wait: float = 5.0
-    """How long a proxy may be ahead of its own workload's object."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """A proxy refused resources: what quarantine needs to find the cause."""
-
-    proxy: Proxy
-    type_url: str
-    words: str
-    resources: tuple[DiscoveryResource, ...]
-    good: Snapshot | None
-    """Newest snapshot that a proxy of the scope has acknowledged in full."""
-    snapshot: Snapshot
-    """The snapshot the refused resources were made from."""
-
-
-@dataclass(frozen=True, slots=True)
-class Laggard:
-    """A proxy that has not acknowledged yet, and why."""
-
-    proxy: str
-    """``NAME.NAMESPACE``."""
-    types: tuple[str, ...]
-    rejection: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Acknowledgement:
-    """Result of waiting for a version. ``proxies`` counts those connected."""
-
-    acknowledged: bool
-    proxies: int
-    laggards: tuple[Laggard, ...] = ()
 
 
 @dataclass(slots=True, eq=False)
@@ -100,7 +51,7 @@ class DiscoveryServer:
         self,
         generator: ConfigGenerator,
         metrics: Metrics | None = None,
-        options: PushOptions = PushOptions(),
+        options: PushOptions = DEFAULT_OPTIONS,
         on_rejection: Callable[[Rejected], None] | None = None,
         on_push: Callable[[], None] | None = None,
     ) -> None:
@@ -521,7 +472,7 @@ class DiscoveryServer:
         behind = self._behind(version)
         acknowledged = self.pushed_version >= version and not behind
         return Acknowledgement(
-            acknowledged, len(self.connections), tuple(_laggard(item) for item in behind)
+            acknowledged, len(self.connections), tuple(laggard(item) for item in behind)
         )
 
     def _behind(self, version: int) -> list[Connection]:
@@ -576,16 +527,3 @@ def _node_of(stream: Stream, first: bytes) -> Node:
     if node is None or not node.id:
         raise Refusal("INVALID_ARGUMENT", "the first request must carry the node id")
     return node
-
-
-def _laggard(connection: Connection) -> Laggard:
-    session = connection.session
-    waiting = []
-    rejection = ""
-    for type_url, subscription in session.subscriptions.items():
-        if subscription.rejection is not None:
-            rejection = subscription.rejection.message
-        if subscription.in_flight or subscription.rejection is not None:
-            waiting.append(short_name(type_url))
-    proxy = connection.proxy
-    return Laggard(f"{proxy.name}.{proxy.namespace}", tuple(waiting), rejection)
