@@ -72,7 +72,8 @@ def load_of(stats: str) -> Load | None:
         found = _STAT.match(line)
         if not found:
             continue
-        kind, name, value = found["kind"], found["name"], int(found["value"])
+        kind, value = found["kind"], int(found["value"])
+        name = found["name"].rstrip(";")  # Istio's mark at the end of a name with dots
         if kind == "listener":
             if not _OWN_LISTENER.search(name):
                 listeners[name] = value

@@ -50,6 +50,9 @@ _STATS_SUFFIXES = (
     "rbac.denied",
     "shadow_allowed",
     "shadow_denied",
+    # What is still open decides how long a pod that goes away is drained.
+    "downstream_cx_active",
+    "downstream_rq_active",
 )
 _STATS_EXPRESSIONS = (r"vhost\..*\.route\..*",)
 _STATS_TAGS = {
