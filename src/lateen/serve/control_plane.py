@@ -20,10 +20,11 @@ from pathlib import Path
 import msgspec
 
 from lateen.api.findings import Finding
+from lateen.api.meshconfig import MeshConfig
 from lateen.api.parse import parse_object, to_raw
 from lateen.api.resource import ObjectKey, Provenance, Resource
 from lateen.model.change import Change, ChangeSet
-from lateen.model.snapshot import EMPTY, Snapshot, apply
+from lateen.model.snapshot import EMPTY, Snapshot, apply, with_mesh
 from lateen.pki.authority import DEFAULT_TTL, Authority, ServerCertificate, load_or_create
 from lateen.pki.files import replace_file
 from lateen.serve.generator import ConfigGenerator
@@ -55,6 +56,8 @@ class ControlPlaneOptions:
     """Where proxies connect to."""
     certificate_ttl: datetime.timedelta = DEFAULT_TTL
     push: PushOptions = PushOptions()
+    mesh: MeshConfig | None = None
+    """The mesh configuration that holds unless an object of the mesh has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +95,8 @@ class ControlPlane:
         self.store = store
         self.metrics = Metrics()
         self.snapshot: Snapshot = EMPTY
+        if options.mesh is not None:
+            self.snapshot, _ = with_mesh(EMPTY, options.mesh)
         self.revision = 0
         """Store revision that the snapshot holds."""
         self.quarantine = Quarantine()

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lateen.api.findings import Finding
+    from lateen.api.meshconfig import MeshConfig
     from lateen.pki.authority import ServerCertificate
     from lateen.serve.control_plane import ControlPlane
     from lateen.serve.grpc_transport import ServerTls
@@ -33,8 +34,10 @@ class Options:
     listen: str = "127.0.0.1:15012"
     metrics: str = "127.0.0.1:15014"
     trust_domain: str = "cluster.local"
-    watch: Path | None = None
-    """Folder whose objects the store shall equal."""
+    watch: tuple[Path, ...] = ()
+    """Folders whose objects the store shall equal."""
+    mesh_config: Path | None = None
+    """File with a MeshConfig, which holds unless an object of the mesh has one."""
     debounce: float = 0.1
     debounce_max: float = 10.0
     certificate_ttl: float = 24 * 3600.0
@@ -53,7 +56,14 @@ def parse_arguments(arguments: list[str] | None = None) -> Options:
     parser.add_argument("--listen", default=Options.listen, help="IP:PORT for xDS (mutual TLS)")
     parser.add_argument("--metrics", default=Options.metrics, help="IP:PORT for metrics")
     parser.add_argument("--trust-domain", default=Options.trust_domain)
-    parser.add_argument("--watch", type=Path, help="keep the mesh equal to this folder of YAML")
+    parser.add_argument(
+        "--watch",
+        type=Path,
+        action="append",
+        default=[],
+        help="keep the mesh equal to this folder of YAML; repeatable",
+    )
+    parser.add_argument("--mesh-config", type=Path, help="file with a MeshConfig")
     parser.add_argument("--debounce", type=float, default=Options.debounce, help="seconds")
     parser.add_argument("--debounce-max", type=float, default=Options.debounce_max, help="seconds")
     parser.add_argument(
@@ -71,6 +81,7 @@ def parse_arguments(arguments: list[str] | None = None) -> Options:
     for name in ("listen", "metrics"):
         if not _is_address(getattr(found, name)):
             parser.error(f"--{name} must be IP:PORT, not {getattr(found, name)}")
+    found.watch = tuple(found.watch)
     return Options(**vars(found))
 
 
@@ -101,6 +112,7 @@ async def run(options: Options) -> int:
             xds_address=address,
             certificate_ttl=datetime.timedelta(seconds=options.certificate_ttl),
             push=PushOptions(options.debounce, options.debounce_max),
+            mesh=_mesh_config(options.mesh_config) if options.mesh_config else None,
         ),
         store,
         MeshGenerator(),
@@ -129,8 +141,7 @@ async def run(options: Options) -> int:
         await web.SockSite(api, bind_private_socket(socket_path)).start()
         stack.callback(socket_path.unlink, missing_ok=True)
         work = [asyncio.ensure_future(plane.run())]
-        if options.watch is not None:
-            work.append(asyncio.ensure_future(_mirror(plane, options)))
+        work += [asyncio.ensure_future(_mirror(plane, options, f)) for f in options.watch]
         _log.info("serving xDS on %s, metrics on %s", options.listen, options.metrics)
         waiting = asyncio.ensure_future(stop.wait())
         done, _ = await asyncio.wait([waiting, *work], return_when=asyncio.FIRST_COMPLETED)
@@ -160,12 +171,25 @@ class _TlsSource:
         return self._last[1]
 
 
-async def _mirror(plane: ControlPlane, options: Options) -> None:
-    """Keep the store equal to the watched folder; what is broken in it goes to status and log."""
+def _mesh_config(path: Path) -> MeshConfig:
+    """Read the MeshConfig of a file. Raises `OSError` with what is wrong in it and where."""
+    from lateen.api.findings import Severity
+    from lateen.api.locate import with_positions
+    from lateen.api.meshconfig import parse_mesh_config
+
+    text = path.read_text()
+    mesh, findings = parse_mesh_config(text, str(path))
+    for finding in with_positions(findings, {str(path): text}.get):
+        if finding.severity is Severity.ERROR:
+            raise OSError(f"{path}:{finding.line}: {finding.message}")
+        _log.warning("%s:%d: %s", path, finding.line, finding.message)
+    return mesh
+
+
+async def _mirror(plane: ControlPlane, options: Options, folder: Path) -> None:
+    """Keep the store equal to a watched folder; what is broken in it goes to status and log."""
     from lateen.api.findings import Severity
     from lateen.source.watch import mirror
-
-    assert options.watch is not None
 
     def found(path: str, findings: tuple[Finding, ...]) -> None:
         errors = tuple(finding for finding in findings if finding.severity is Severity.ERROR)
@@ -177,9 +201,7 @@ async def _mirror(plane: ControlPlane, options: Options) -> None:
             _log.error("%s:%d: %s", path, finding.line, finding.message)
         plane.metrics.broken.set(len(plane.broken) + len(plane.broken_files))
 
-    watched = mirror(
-        plane.store, options.watch, inject_new_namespaces=options.inject_new_namespaces
-    )
+    watched = mirror(plane.store, folder, inject_new_namespaces=options.inject_new_namespaces)
     watched.on_findings = found
     await watched.run()
 
