@@ -15,7 +15,7 @@ from lateen.cli.kinds import Reference, resolve
 from lateen.cli.mesh_state import connect
 from lateen.cli.options import Files, Mesh, Namespace, Output, Recursive, Timeout, Wait
 from lateen.cli.output import BAD, NOTE, OK, WARN, emit, out, say
-from lateen.cli.validate import all_findings, objects_without_errors
+from lateen.cli.validate import all_findings, effect_findings, objects_without_errors
 from lateen.source.client import ApiError, Client
 from lateen.source.files import read_inputs
 
@@ -39,6 +39,7 @@ def apply(
     inputs = read_inputs(files, recursive=recursive, default_namespace=namespace)
     findings = sorted(all_findings(inputs), key=sort_key)
     good = objects_without_errors(inputs, findings)
+    findings += sorted(effect_findings(inputs, good), key=sort_key)
     lines = list(send(client, good, wait=wait, timeout=timeout)) if good else []
     waited = next((line["wait"] for line in lines if "wait" in line), None)
     results = [line for line in lines if "result" in line]

@@ -14,7 +14,7 @@ from lateen.cli.errors import FINDING, CommandError
 from lateen.cli.findings import print_findings, sort_key, summary
 from lateen.cli.mesh_state import MeshState
 from lateen.cli.output import BAD, OK, WARN, say
-from lateen.cli.validate import all_findings, objects_without_errors
+from lateen.cli.validate import all_findings, effect_findings, objects_without_errors
 from lateen.runtime.agent_client import AgentUnavailable, ask
 from lateen.runtime.local import RunningNode
 from lateen.source.client import ApiUnavailable, Client
@@ -65,6 +65,7 @@ def bring_up(
                 FINDING,
             )
         good = objects_without_errors(inputs, findings)
+        print_findings(sorted(effect_findings(inputs, good), key=sort_key), inputs.texts.get)
     else:
         good = []
     node.handle.wait_ready(progress.timeout)

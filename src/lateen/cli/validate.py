@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
 import typer
 
@@ -15,6 +16,7 @@ from lateen.cli.findings import finding_row, print_findings, sort_key, summary
 from lateen.cli.options import Files, Namespace, Output
 from lateen.cli.output import BAD, OK, WARN, emit, say
 from lateen.source.files import Inputs, read_inputs
+from lateen.translate.coverage import resource_findings
 
 
 def validate(files: Files, output: Output = "text", namespace: Namespace = "default") -> None:
@@ -42,6 +44,12 @@ def all_findings(inputs: Inputs) -> list[Finding]:
     """What parsing and validation say of the inputs, with positions."""
     later = validate_all(inputs.resources)
     return inputs.findings + list(with_positions(later, inputs.texts.get))
+
+
+def effect_findings(inputs: Inputs, resources: Iterable[Resource]) -> list[Finding]:
+    """What is accepted but has no effect yet, with positions; said whenever objects are applied."""
+    found = [finding for resource in resources for finding in resource_findings(resource)]
+    return list(with_positions(found, inputs.texts.get))
 
 
 def objects_without_errors(inputs: Inputs, findings: list[Finding]) -> list[Resource]:

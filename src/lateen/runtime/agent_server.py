@@ -135,7 +135,9 @@ class AgentServer:
                 await asyncio.get_running_loop().sock_connect(opened, ("127.0.0.1", port))
             wire.send(connection, {"connected": True}, (opened.fileno(),))
         except (OSError, TimeoutError) as error:
-            text = f"port {message.get('port')} of pod {namespace}/{pod}: {str(error) or 'no answer'}"
+            text = (
+                f"port {message.get('port')} of pod {namespace}/{pod}: {str(error) or 'no answer'}"
+            )
             wire.send(connection, {"error": text})
         finally:
             opened.close()

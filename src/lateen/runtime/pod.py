@@ -60,8 +60,14 @@ from lateen.source.client import ApiError, ApiUnavailable, AsyncClient
 
 logger = logging.getLogger(__name__)
 
+RESOLV_CONF = "proxy-resolv.conf"
 PROXY_DIRECTORY = "/run/lateen/proxy"
 """Where a proxy finds its bootstrap and its SDS files, the same in every pod."""
+DNS_ADDRESS = "10.96.0.10"
+"""Cluster DNS for applications behind a proxy: knows the mesh's own hosts too."""
+PLAIN_DNS_ADDRESS = "10.96.0.11"
+"""Cluster DNS without them: for proxies, which must find the real addresses of such hosts, and for
+pods without a proxy, for which the mesh's own addresses lead nowhere."""
 PROXY_READY_TIMEOUT = 30.0
 DRAIN_SECONDS = 1.0
 """How long clients get to learn that the pod goes away before its application is told to stop."""
@@ -78,7 +84,6 @@ class PodContext:
     state_dir: Path
     node_name: str
     domain: str
-    dns_address: str
     proxy_concurrency: int
 
 
@@ -203,7 +208,11 @@ class PodWorker:
                     name=self.key,
                     ip=self.ip,
                     hostname=hostname[:63],
-                    resolv_conf=resolv_conf(self.pod, context.dns_address, context.domain),
+                    resolv_conf=resolv_conf(
+                        self.pod,
+                        DNS_ADDRESS if self.injected else PLAIN_DNS_ADDRESS,
+                        context.domain,
+                    ),
                     hosts=hosts(self.pod, self.ip, hostname, context.domain),
                 ),
                 capture=self._capture(),
@@ -242,6 +251,8 @@ class PodWorker:
         self.certificate = keeper
         self._rotation = asyncio.create_task(keeper.run())
         write_private_json(directory / "bootstrap.json", bootstrap, user)
+        resolver = resolv_conf(self.pod, PLAIN_DNS_ADDRESS, self.context.domain)
+        (self._scratch / RESOLV_CONF).write_text(resolver)
         proxy = ProxySupervisor(
             self._start_envoy,
             self._connect,
@@ -275,7 +286,10 @@ class PodWorker:
             name=PROXY_CONTAINER,
             argv=argv,
             env=dict(env),
-            mounts=(Mount(directory, PROXY_DIRECTORY, read_only=True),),
+            mounts=(
+                Mount(directory, PROXY_DIRECTORY, read_only=True),
+                Mount(str(self._scratch / RESOLV_CONF), "/etc/resolv.conf", read_only=True),
+            ),
             uid=user,
             gid=user,
             mark_sockets=True,

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lateen.agent.dns import ClusterDns
+from lateen.agent.forward import Forwarder, machine_resolvers
 from lateen.runtime.agent_server import AgentServer
 from lateen.runtime.cache import ObjectCache
 from lateen.runtime.controllers import WorkloadControllers
@@ -22,17 +23,17 @@ from lateen.runtime.node.errors import NodeError
 from lateen.runtime.node.node import Node
 from lateen.runtime.node.sandbox import Process
 from lateen.runtime.node.spec import ProcessSpec
-from lateen.runtime.pod import PodContext
+from lateen.runtime.pod import DNS_ADDRESS, PLAIN_DNS_ADDRESS, PodContext
 from lateen.runtime.raw import Raw
 from lateen.runtime.service_table import build
-from lateen.runtime.upstream_dns import UpstreamResolvers
 from lateen.source.client import ApiUnavailable, AsyncClient
 
 logger = logging.getLogger(__name__)
 
+CONTROL_PLANE_USER = 1338
+"""Uid and gid of the control plane when the node runs as root: nobody else's."""
 XDS_PORT = 15012
 METRICS_PORT = 15014
-DNS_ADDRESS = "10.96.0.10"
 CONTROL_PLANE_TIMEOUT = 20.0
 SHUTDOWN_GRACE = 5.0
 DOMAIN = "cluster.local"
@@ -84,7 +85,6 @@ class Supervisor:
                 state_dir=state_dir,
                 node_name="local",
                 domain=DOMAIN,
-                dns_address=DNS_ADDRESS,
                 proxy_concurrency=int(str(self._arguments.get("concurrency") or 1)),
             )
             self._cache.listen(self._on_change)
@@ -153,7 +153,17 @@ class Supervisor:
             "HOME": os.environ.get("HOME", "/"),
             "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
         }
-        spec = ProcessSpec(tuple(argv), environment, log_path=str(log))
+        user = CONTROL_PLANE_USER if self._node.can_switch_user else None
+        if user is not None:
+            _give(self._state_dir, user)
+        spec = ProcessSpec(
+            tuple(argv),
+            environment,
+            uid=user,
+            gid=user,
+            paths=(str(self._state_dir), *_texts(self._arguments.get("watch"))),
+            log_path=str(log),
+        )
         return await self._node.spawn("control plane", spec)
 
     async def _wait_for_api(self) -> None:
@@ -169,11 +179,13 @@ class Supervisor:
                     return
 
     async def _start_dns(self, tasks: asyncio.TaskGroup) -> ClusterDns:
-        upstream = UpstreamResolvers(self._node)
-        dns = ClusterDns(upstream.ask, DOMAIN)
-        udp = await self._node.open_socket(DNS_ADDRESS, 53, udp=True)
-        tcp = await self._node.open_socket(DNS_ADDRESS, 53)
-        tasks.create_task(dns.serve(udp, tcp))
+        node = self._node
+        forward = Forwarder(machine_resolvers(), node.open_host_udp, node.connect_host)
+        dns = ClusterDns(forward, DOMAIN)
+        for address, mesh_hosts in ((DNS_ADDRESS, True), (PLAIN_DNS_ADDRESS, False)):
+            udp = await node.open_socket(address, 53, udp=True)
+            tcp = await node.open_socket(address, 53)
+            tasks.create_task(dns.serve(udp, tcp, mesh_hosts=mesh_hosts))
         return dns
 
     def _on_change(self, _verb: str, kind: str, _raw: Raw) -> None:
@@ -209,6 +221,14 @@ class Supervisor:
                 self._gateways_changed.set()
                 await asyncio.sleep(0.5)
             await asyncio.sleep(0.05)
+
+
+def _give(state_dir: Path, user: int) -> None:
+    """Let the control plane own what it keeps: the folder, its store, its keys."""
+    os.chown(state_dir, user, user)
+    for path in (*state_dir.glob("store.db*"), state_dir / "ca", *state_dir.glob("ca/*")):
+        if path.exists():
+            os.chown(path, user, user)
 
 
 def _feed(dns: ClusterDns, verb: str, kind: str, raw: Raw) -> None:

@@ -8,6 +8,7 @@ import contextlib
 import datetime
 import ipaddress
 import logging
+import os
 import signal
 import sys
 from dataclasses import dataclass
@@ -117,7 +118,9 @@ async def run(options: Options) -> int:
         store,
         MeshGenerator(),
     )
-    app = make_app(store, inject_new_namespaces=options.inject_new_namespaces)
+    # Root too: nothing on the machine can be kept from it, and as root the command line is root.
+    owners = frozenset({0, os.getuid()})
+    app = make_app(store, owners, inject_new_namespaces=options.inject_new_namespaces)
     register(app, plane)
     api = web.AppRunner(
         app, access_log=None, shutdown_timeout=options.grace, handler_cancellation=True

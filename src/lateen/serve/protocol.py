@@ -15,7 +15,15 @@ from dataclasses import dataclass, field
 import xxhash
 
 from lateen.model.discovery import CLUSTER, ENDPOINT, LISTENER, ROUTE, DiscoveryResource
-from lateen.serve.views import Message, View, empty, from_versions, intern_names, new_nonce
+from lateen.serve.views import (
+    Message,
+    View,
+    common_pair,
+    empty,
+    from_versions,
+    intern_names,
+    new_nonce,
+)
 
 WILDCARD = "*"
 WILDCARD_TYPES = frozenset({CLUSTER, LISTENER})
@@ -246,6 +254,10 @@ class Subscription:
     ) -> Message:
         full = len(before) == 0
         key = (self.dialect, removed, self.wildcard)
+        if full and after.base is not None:
+            return self._layered_message(after, removed, version)
+        if not full and (self.dialect is Dialect.DELTA or not self.wildcard):
+            before, after = common_pair(before, after)
         cached = after.full_message(key) if full else before.message(after, key)
         if cached is not None and cached.nonce not in self._flights:
             return cached
@@ -262,6 +274,24 @@ class Subscription:
         else:
             before.keep_message(after, key, message)
         return message
+
+    def _layered_message(self, after: View, removed: tuple[str, ...], version: str) -> Message:
+        """Everything in ``after``: the serialised common part, then what the scope adds.
+
+        Serialised messages that follow each other are one: repeated fields add up, and of others
+        (nonce, version) the last counts (Protocol Buffers encoding, "Last One Wins").
+        """
+        assert after.base is not None
+        base, resources = after.base, after.resources
+        common = self._message(empty(self.type_url), base, tuple(base.resources.values()), (), "")
+        own = tuple(item for name, item in resources.items() if name not in base.resources)
+        nonce = new_nonce()
+        if self.dialect is Dialect.DELTA:
+            data = self._encoder.delta(self.type_url, own, removed, nonce)
+        else:
+            data = self._encoder.state(self.type_url, own, nonce, version or after.version)
+        count = common.resources + len(own)
+        return Message(self.type_url, nonce, common.data + data, count, len(removed))
 
     def _absent(self, goal: View) -> tuple[str, ...]:
         """Asked names that do not exist, which a delta client is told of (xDS, "Deleting").

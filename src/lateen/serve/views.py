@@ -12,11 +12,12 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from weakref import WeakKeyDictionary, WeakValueDictionary
+from weakref import ReferenceType, WeakKeyDictionary, WeakValueDictionary, ref
 
 import xxhash
 
 from lateen.model.discovery import DiscoveryResource
+from lateen.serve.sharing import Layered, Shared
 
 _PREFIX = os.urandom(4).hex()
 _counter = itertools.count(1)
@@ -56,7 +57,10 @@ class Message:
 
 
 class View:
-    """An immutable set of resources of one type, by name. Compared by identity."""
+    """An immutable set of resources of one type, by name. Compared by identity.
+
+    ``base`` is the view of what it shares with other scopes, when it is layered over such.
+    """
 
     __slots__ = (
         "__weakref__",
@@ -66,6 +70,7 @@ class View:
         "_restricted",
         "_steps",
         "_version",
+        "base",
         "resources",
         "type_url",
     )
@@ -73,6 +78,7 @@ class View:
     def __init__(self, type_url: str, resources: Mapping[str, DiscoveryResource]) -> None:
         self.type_url = type_url
         self.resources = resources
+        self.base = shared_view(type_url, resources.base) if isinstance(resources, Layered) else None
         self._version: str | None = None
         # Values must not refer to their key strongly, or a stuck proxy on an old view would keep
         # every later view alive.
@@ -182,10 +188,41 @@ def from_versions(type_url: str, versions: Mapping[str, str]) -> View:
 
 
 def updated(previous: View | None, type_url: str, items: Mapping[str, DiscoveryResource]) -> View:
-    """The view for ``items``: ``previous`` itself when nothing differs in name or version."""
-    if previous is not None and _same(previous.resources, items):
-        return previous
-    return View(type_url, items)
+    """The view for ``items``: ``previous`` itself when nothing differs in name or version.
+
+    Scopes with the same `Shared` resources get the very same view.
+    """
+    if isinstance(items, Shared):
+        return shared_view(type_url, items)
+    if previous is None:
+        return View(type_url, items)
+    held = previous.resources
+    if isinstance(items, Layered) and isinstance(held, Layered):
+        same = items.base is held.base and _same(held.own, items.own)
+    else:
+        same = _same(held, items)
+    return previous if same else View(type_url, items)
+
+
+def shared_view(type_url: str, items: Shared) -> View:
+    """The view of shared resources, one for all scopes."""
+    known = items.view
+    view = known() if isinstance(known, ReferenceType) else None
+    if not isinstance(view, View):
+        view = View(type_url, items)
+        items.view = ref(view)
+    return view
+
+
+def common_pair(before: View, after: View) -> tuple[View, View]:
+    """The views whose difference is that from ``before`` to ``after``: those of what scopes share
+    when what each has of its own stays the same. Messages kept on them serve all the scopes."""
+    left, right = before.resources, after.resources
+    if before.base is None or after.base is None or before.base is after.base:
+        return before, after
+    if isinstance(left, Layered) and isinstance(right, Layered) and _same(left.own, right.own):
+        return before.base, after.base
+    return before, after
 
 
 def intern_names(names: Iterable[str]) -> frozenset[str]:
@@ -209,16 +246,35 @@ def _same(left: Mapping[str, DiscoveryResource], right: Mapping[str, DiscoveryRe
 
 
 def _difference(before: View, goal: View, removals: bool) -> Step:
-    held = before.resources
-    changed = []
-    for name, item in goal.resources.items():
-        other = held.get(name)
-        if other is None or (other is not item and other.version != item.version):
-            changed.append(item)
-    gone = [name for name in held if name not in goal.resources]
+    left, right = before.resources, goal.resources
+    if (
+        before.base is not None
+        and goal.base is not None
+        and isinstance(left, Layered)
+        and isinstance(right, Layered)
+    ):
+        common = before.base.step(goal.base, removals=True)
+        changed, gone = _compare(left.own, right.own)
+        changed = [*common.changed, *changed]
+        # What one side shares the other may have of its own.
+        gone = [name for name in (*common.removed, *gone) if name not in right]
+    else:
+        changed, gone = _compare(left, right)
     if removals or not gone:
         return Step(tuple(changed), tuple(gone))
     if not changed:
         return Step((), (), left=True)
-    merged = View(goal.type_url, {**held, **goal.resources})
+    merged = View(goal.type_url, {**left, **right})
     return Step(tuple(changed), (), left=True, merged=merged)
+
+
+def _compare(
+    held: Mapping[str, DiscoveryResource], wanted: Mapping[str, DiscoveryResource]
+) -> tuple[list[DiscoveryResource], list[str]]:
+    """What of ``wanted`` is not held as it is, and the names that are held and not wanted."""
+    changed = []
+    for name, item in wanted.items():
+        other = held.get(name)
+        if other is None or (other is not item and other.version != item.version):
+            changed.append(item)
+    return changed, [name for name in held if name not in wanted]

@@ -24,7 +24,7 @@ class NodeConfig:
     """Addresses of pods; the first one is the node's own, on its bridge."""
     service_cidr: str = "10.96.0.0/16"
     """Cluster IPs. A connection to one that no service port owns is refused."""
-    extra_addresses: tuple[str, ...] = ("10.96.0.10",)
+    extra_addresses: tuple[str, ...] = ("10.96.0.10", "10.96.0.11")
     """More addresses of the node itself (cluster DNS)."""
     cluster_cidrs: tuple[str, ...] = ("240.240.0.0/16",)
     """Further ranges that never leave the machine (ServiceEntry's automatic addresses)."""
