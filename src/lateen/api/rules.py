@@ -27,6 +27,7 @@ _MODULES = (
     "lateen.api.meshconfig.rules",
     "lateen.model.rules",
     "lateen.translate.rules",
+    "lateen.source.rules",
 )
 
 

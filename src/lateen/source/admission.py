@@ -13,11 +13,19 @@ from lateen.api.kinds import KindInfo
 from lateen.api.parse import parse_object
 from lateen.api.resource import ObjectKey, Provenance, Resource
 from lateen.api.validate import validate
-from lateen.source.addresses import service_entry_addresses, with_addresses
-from lateen.source.store import Store, StoredObject
+from lateen.source.store import StoredObject
+from lateen.source.transaction import Transaction
 
 Raw = dict[str, Any]
-_SYSTEM_METADATA = ("uid", "creationTimestamp", "resourceVersion", "generation")
+_SYSTEM_METADATA = (
+    "uid",
+    "creationTimestamp",
+    "resourceVersion",
+    "generation",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "selfLink",
+)
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
@@ -39,7 +47,7 @@ class Admitted:
 
 
 def admit(
-    store: Store,
+    transaction: Transaction,
     info: KindInfo,
     raw: Raw,
     previous: StoredObject | None,
@@ -51,8 +59,11 @@ def admit(
     validation finds an error and `lateen.source.addresses.AddressInUse`.
     """
     raw = {**raw, "apiVersion": raw.get("apiVersion") or info.api_version, "kind": info.kind}
-    if info.status_subresource and previous is not None and "status" in previous.raw:
-        raw["status"] = previous.raw["status"]
+    if info.status_subresource:
+        # A Pod that a user copied out of another cluster brings that cluster's addresses with it.
+        raw.pop("status", None)
+        if previous is not None and "status" in previous.raw:
+            raw["status"] = previous.raw["status"]
     parsed = parse_object(raw, provenance)
     if not isinstance(parsed, Resource):
         raise Refused(parsed)
@@ -61,10 +72,10 @@ def admit(
         raise Refused(findings)
     raw = _with_system_fields(info, raw, previous)
     if info.group == "" and info.kind == "Service":
-        raw = with_addresses(store, raw, previous.raw if previous else None)
+        raw = transaction.addresses.with_addresses(raw, previous.raw if previous else None)
     elif info.kind == "ServiceEntry":
-        addresses = service_entry_addresses(store, raw)
-        if addresses:
+        addresses = transaction.addresses.service_entry_addresses(raw)
+        if addresses != ((raw.get("status") or {}).get("addresses") or []):
             raw["status"] = {**(raw.get("status") or {}), "addresses": addresses}
     return Admitted(raw, parsed, tuple(findings))
 
@@ -72,8 +83,8 @@ def admit(
 def key_of(info: KindInfo, raw: Raw) -> ObjectKey:
     """Key of an object whose metadata has a name."""
     metadata = raw.get("metadata") or {}
-    namespace = metadata.get("namespace") or "default" if info.namespaced else ""
-    return ObjectKey(info.group, info.kind, namespace, metadata["name"])
+    namespace = (metadata.get("namespace") or "default") if info.namespaced else ""
+    return ObjectKey(info.group, info.kind, str(namespace), str(metadata["name"]))
 
 
 def _with_system_fields(info: KindInfo, raw: Raw, previous: StoredObject | None) -> Raw:
@@ -81,7 +92,12 @@ def _with_system_fields(info: KindInfo, raw: Raw, previous: StoredObject | None)
     for name in _SYSTEM_METADATA:
         metadata.pop(name, None)
     if info.namespaced:
-        metadata.setdefault("namespace", "default")
+        metadata["namespace"] = metadata.get("namespace") or "default"
+    else:
+        metadata.pop("namespace", None)
+    if info.group == "" and info.kind == "Namespace":
+        labels = metadata.get("labels") or {}
+        metadata["labels"] = {**labels, "kubernetes.io/metadata.name": metadata["name"]}
     if isinstance(metadata.get("annotations"), dict):
         # kubectl's copy of the whole object would double what the store and the proxies carry.
         metadata["annotations"] = {
@@ -93,8 +109,9 @@ def _with_system_fields(info: KindInfo, raw: Raw, previous: StoredObject | None)
         metadata["generation"] = 1
     else:
         before = previous.raw["metadata"]
-        metadata["uid"] = before.get("uid")
-        metadata["creationTimestamp"] = before.get("creationTimestamp")
+        for name in _SYSTEM_METADATA:
+            if name in before and name not in ("resourceVersion", "generation"):
+                metadata[name] = before[name]
         changed = _content(raw) != _content(previous.raw)
         metadata["generation"] = before.get("generation", 1) + changed
     return {**raw, "metadata": metadata}

@@ -7,18 +7,22 @@ small.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import h11
 
 Raw = dict[str, Any]
 MAXIMUM_RESPONSE = 64 * 1024 * 1024
 """Bytes of one answer that are accepted."""
+RECONNECT_SECONDS = 0.2
+"""Pause of `AsyncClient.watch` before it asks again."""
 _CHUNK = 65_536
 
 
@@ -79,7 +83,7 @@ class Client:
 
         Raises `ApiUnavailable` without a server and `ApiError` for an answer of 400 and above.
         """
-        with self._connect(timeout) as connection:
+        with self._connect(timeout) as connection, _broken_is_unavailable(self._path):
             wire = h11.Connection(h11.CLIENT)
             connection.sendall(_request_bytes(wire, method, path, body, headers))
             status, data = 0, bytearray()
@@ -100,7 +104,7 @@ class Client:
         timeout: float | None = None,
     ) -> Iterator[Any]:
         """Send one request and yield each JSON line of the answer as it comes."""
-        with self._connect(timeout) as connection:
+        with self._connect(timeout) as connection, _broken_is_unavailable(self._path):
             wire = h11.Connection(h11.CLIENT)
             connection.sendall(_request_bytes(wire, method, path, body, None))
             splitter = _LineSplitter()
@@ -138,7 +142,7 @@ class AsyncClient:
         headers: Mapping[str, str] | None = None,
     ) -> Any:  # noqa: ANN401 - JSON is whatever the server sent
         """See `Client.request`."""
-        async with asyncio.timeout(self._timeout):
+        async with _broken_is_unavailable(self._path), asyncio.timeout(self._timeout):
             reader, writer = await self._connect()
             try:
                 wire = h11.Connection(h11.CLIENT)
@@ -155,27 +159,29 @@ class AsyncClient:
                 writer.close()
         return _decoded(status, bytes(data))
 
-    async def lines(self, method: str, path: str, body: object = None) -> AsyncIterator[Any]:
+    async def lines(self, method: str, path: str, body: object = None) -> AsyncGenerator[Any]:
         """See `Client.lines`; ends when the server ends the answer."""
         reader, writer = await self._connect()
         try:
             wire = h11.Connection(h11.CLIENT)
             writer.write(_request_bytes(wire, method, path, body, None))
             splitter = _LineSplitter()
-            async for event in _async_events(wire, reader):
-                for line in splitter.feed(event):
-                    yield line
+            with _broken_is_unavailable(self._path):
+                async for event in _async_events(wire, reader):
+                    for line in splitter.feed(event):
+                        yield line
         finally:
             writer.close()
 
     async def watch(self, path: str) -> AsyncIterator[tuple[str, Raw]]:
         """List ``path``, yield each object as ``ADDED``, then ``SYNCED``, then every change.
 
-        Reconnects for ever; after a gap the list is read again and objects that are gone are
-        yielded as ``DELETED``, so that a reader's picture is always complete.
+        Reconnects for ever; after a gap the list is read again, what differs is yielded (also as
+        ``DELETED``), and ``SYNCED`` again. With ``SYNCED`` comes the list itself: whatever a reader
+        knows up to its ``resourceVersion`` and does not find in it is gone.
         """
         known: dict[str, Raw] = {}
-        synced = False
+        joint = "&" if "?" in path else "?"
         while True:
             try:
                 listing = await self.request("GET", path)
@@ -188,26 +194,23 @@ class AsyncClient:
                     elif _version(known[place]) != _version(item):
                         yield "MODIFIED", item
                 known = fresh
-                if not synced:
-                    synced = True
-                    yield "SYNCED", {}
-                joint = "&" if "?" in path else "?"
+                yield "SYNCED", listing
                 revision = listing["metadata"]["resourceVersion"]
-                async for line in self.lines(
-                    "GET", f"{path}{joint}watch=1&resourceVersion={revision}"
-                ):
-                    if line["type"] == "ERROR":
-                        break
-                    if line["type"] == "BOOKMARK":
-                        continue
-                    item = line["object"]
-                    if line["type"] == "DELETED":
-                        known.pop(_place(item), None)
-                    else:
-                        known[_place(item)] = item
-                    yield line["type"], item
-            except (ApiUnavailable, ApiError, OSError, TimeoutError, h11.RemoteProtocolError):
-                await asyncio.sleep(0.2)
+                lines = self.lines("GET", f"{path}{joint}watch=1&resourceVersion={revision}")
+                async with contextlib.aclosing(lines):
+                    async for line in lines:
+                        if line["type"] == "ERROR":
+                            break
+                        if line["type"] == "BOOKMARK":
+                            continue
+                        item = line["object"]
+                        if line["type"] == "DELETED":
+                            known.pop(_place(item), None)
+                        else:
+                            known[_place(item)] = item
+                        yield line["type"], item
+            except (ApiUnavailable, ApiError):
+                await asyncio.sleep(RECONNECT_SECONDS)
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         try:
@@ -216,28 +219,53 @@ class AsyncClient:
             raise ApiUnavailable(f"nobody answers on {self._path}: {error.strerror}") from error
 
 
+class _broken_is_unavailable:
+    """What a connection does when its server dies or hangs, as `ApiUnavailable`."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, TimeoutError):
+            raise ApiUnavailable(f"no answer in time on {self._path}") from error
+        if isinstance(error, (OSError, h11.RemoteProtocolError)):
+            raise ApiUnavailable(f"the connection to {self._path} broke: {error}") from error
+
+    async def __aenter__(self) -> None:
+        return
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self.__exit__(kind, error, trace)
+
+
 class _LineSplitter:
     """Cuts a streamed answer into JSON lines; an error answer is raised as `ApiError`."""
 
     def __init__(self) -> None:
         self._status = 0
-        self._rest = b""
+        self._rest: list[bytes] = []
+        self._size = 0
 
     def feed(self, event: h11.Event) -> Iterator[Any]:
         if isinstance(event, h11.Response):
             self._status = event.status_code
         elif isinstance(event, h11.Data):
-            self._rest += bytes(event.data)
-            if len(self._rest) > MAXIMUM_RESPONSE:
+            data = bytes(event.data)
+            self._size += len(data)
+            self._rest.append(data)
+            if self._status < 400 and b"\n" in data:
+                *complete, rest = b"".join(self._rest).split(b"\n")
+                self._rest, self._size = [rest], len(rest)
+                for line in complete:
+                    if line.strip():
+                        yield json.loads(line)
+            if self._size > MAXIMUM_RESPONSE:
                 raise ApiError(502, "a line of the answer is larger than this client accepts")
-            if self._status >= 400:
-                return
-            *complete, self._rest = self._rest.split(b"\n")
-            for line in complete:
-                if line.strip():
-                    yield json.loads(line)
         elif isinstance(event, h11.EndOfMessage) and self._status >= 400:
-            _decoded(self._status, self._rest)
+            _decoded(self._status, b"".join(self._rest))
 
 
 def _place(item: Raw) -> str:
@@ -265,7 +293,8 @@ def _request_bytes(
         "Content-Length": str(len(payload)),
         **(headers or {}),
     }
-    request = h11.Request(method=method, target=path, headers=list(fields.items()))
+    target = quote(path, safe="/?&=%:,+~!$'()*;@-._")
+    request = h11.Request(method=method, target=target, headers=list(fields.items()))
     sent = wire.send(request) or b""
     if payload:
         sent += wire.send(h11.Data(data=payload)) or b""

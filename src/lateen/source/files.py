@@ -65,13 +65,17 @@ def read_text(path: str) -> str:
     """A file's text (``-`` is standard input). Raises `InputError`."""
     try:
         if path == STANDARD_INPUT:
-            return sys.stdin.read(MAXIMUM_FILE)
+            text = sys.stdin.read(MAXIMUM_FILE + 1)
+            if len(text) > MAXIMUM_FILE:
+                raise InputError(f"standard input is larger than {MAXIMUM_FILE >> 20} MiB")
+            return text.removeprefix("\ufeff")
         if Path(path).stat().st_size > MAXIMUM_FILE:
             raise InputError(f"{path} is larger than {MAXIMUM_FILE >> 20} MiB; split it")
         return Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
+        shown = "standard input" if path == STANDARD_INPUT else path
         raise InputError(
-            f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8"
+            f"{shown} is not UTF-8 text (byte {error.start}); save it as UTF-8"
         ) from None
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
@@ -87,7 +91,7 @@ def _files_of(path: str, *, recursive: bool) -> Iterator[str]:
         files = sorted(
             str(p)
             for p in place.glob(pattern)
-            if p.suffix in EXTENSIONS and p.is_file() and not _hidden(p.relative_to(place))
+            if p.suffix in EXTENSIONS and p.is_file() and not hidden(p.relative_to(place))
         )
         if not files:
             hint = "" if recursive else " (folders below it are read with -R)"
@@ -96,15 +100,14 @@ def _files_of(path: str, *, recursive: bool) -> Iterator[str]:
     elif place.exists():
         yield path
     elif glob.has_magic(path):
-        matches = sorted(glob.glob(path, recursive=True))
+        matches = [m for m in sorted(glob.glob(path, recursive=True)) if Path(m).is_file()]
         if not matches:
             raise InputError(f"no file matches {path}")
-        for match in matches:
-            if Path(match).is_file():
-                yield match
+        yield from matches
     else:
         raise InputError(f"{path} does not exist")
 
 
-def _hidden(path: Path) -> bool:
+def hidden(path: Path) -> bool:
+    """Whether a path inside a folder is an editor's or a tool's own (starts with a dot)."""
     return any(part.startswith(".") for part in path.parts)

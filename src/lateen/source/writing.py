@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-import uuid
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from lateen.api.findings import Finding, Severity
 from lateen.api.kinds import KindInfo, kind_of
-from lateen.api.resource import ObjectKey, Provenance
+from lateen.api.parse import parse_object
+from lateen.api.reading import NOT_AN_OBJECT, UNKNOWN_KIND
+from lateen.api.resource import ObjectKey, Provenance, Resource
+from lateen.api.rule import Rule
 from lateen.source.addresses import AddressInUse
-from lateen.source.admission import Refused, admit, key_of
-from lateen.source.merge import merge_patch, server_side_apply
-from lateen.source.store import Conflict, Store, StoredObject, Write
+from lateen.source.admission import Admitted, Refused, admit, key_of
+from lateen.source.field_owners import server_side_apply
+from lateen.source.merge import merge_patch
+from lateen.source.rules import ADDRESS_REFUSED
+from lateen.source.store import AlreadyExists, Conflict, Store, StoredObject, Write
+from lateen.source.transaction import Transaction
 
 Raw = dict[str, Any]
 NAMESPACE_KEY = "Namespace"
+_NAME_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
+
+
+class BadObject(ValueError):
+    """A request that contradicts itself, for instance in name and path (HTTP 400)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +61,28 @@ class Writer:
     store: Store
     inject_new_namespaces: bool = True
 
-    def create(self, info: KindInfo, raw: Raw, who: str, provenance: Provenance) -> StoredObject:
+    def create(
+        self,
+        info: KindInfo,
+        raw: Raw,
+        who: str,
+        provenance: Provenance,
+        *,
+        dry_run: bool = False,
+    ) -> StoredObject:
         """Store a new object. Raises `Refused`, `AddressInUse` and `Conflict` (it exists)."""
         metadata = dict(raw.get("metadata") or {})
         if not metadata.get("name") and metadata.get("generateName"):
-            metadata["name"] = metadata["generateName"] + uuid.uuid4().hex[:5]
-        raw = {**raw, "metadata": metadata}
-        admitted = admit(self.store, info, raw, None, provenance)
+            metadata["name"] = str(metadata["generateName"])[:58] + _random_letters(5)
+        transaction = Transaction(self.store)
+        admitted = admit(transaction, info, {**raw, "metadata": metadata}, None, provenance)
         key = key_of(info, admitted.raw)
-        writes = [*self._namespace_write(key, {}), Write(key, admitted.raw, provenance, 0)]
-        return self.store.commit(writes, who)[-1]
+        if self.store.get(key) is not None:
+            raise AlreadyExists(f'{info.plural} "{key.name}" already exists')
+        self._check_owner(admitted.resource)
+        self._plan_namespace(transaction, key)
+        transaction.put(Write(key, admitted.raw, provenance, 0))
+        return transaction.commit(who, dry_run=dry_run)[-1]
 
     def replace(
         self,
@@ -68,112 +91,178 @@ class Writer:
         raw: Raw,
         who: str,
         provenance: Provenance | None,
+        *,
+        dry_run: bool = False,
     ) -> StoredObject:
-        """Replace an object; a ``resourceVersion`` in ``raw`` must be current."""
-        expected = _expected(raw)
-        if expected is not None and expected != current.revision:
-            self.store.commit([Write(current.key, raw, expected=expected)], who)
-        where = provenance or current.provenance
-        admitted = admit(self.store, info, raw, current, where)
+        """Replace an object; a ``resourceVersion`` or ``uid`` in ``raw`` must be the current one.
+
+        Raises `BadObject`, `Conflict`, `Refused` and `AddressInUse`.
+        """
+        raw = _addressed(info, current, raw)
+        _check_preconditions(current, raw["metadata"])
+        transaction = Transaction(self.store)
+        admitted = admit(transaction, info, raw, current, provenance or current.provenance)
         if _same(admitted.raw, current.raw):
             return current
-        return self.store.commit([Write(current.key, admitted.raw, provenance, expected)], who)[0]
+        transaction.put(Write(current.key, admitted.raw, provenance, current.revision))
+        return transaction.commit(who, dry_run=dry_run)[0]
 
-    def patch_status(self, current: StoredObject, status: Raw | None, who: str) -> StoredObject:
-        """Merge ``status`` into the object's status."""
-        merged = merge_patch(current.raw.get("status") or {}, status or {})
-        if merged == (current.raw.get("status") or {}):
+    def patch_status(
+        self,
+        current: StoredObject,
+        status: Raw | None,
+        who: str,
+        *,
+        whole: bool = False,
+        dry_run: bool = False,
+    ) -> StoredObject:
+        """Merge ``status`` into the object's status, or replace it (``whole``).
+
+        Raises `Refused` when the kind cannot have such a status.
+        """
+        before = current.raw.get("status") or {}
+        merged = (status or {}) if whole else merge_patch(before, status or {})
+        if merged == before:
             return current
         raw = {**current.raw, "status": merged}
-        return self.store.commit([Write(current.key, raw, durable=False)], who)[0]
+        parsed = parse_object(raw, current.provenance)
+        if not isinstance(parsed, Resource):
+            raise Refused(parsed)
+        transaction = Transaction(self.store)
+        transaction.put(Write(current.key, raw, durable=False))
+        return transaction.commit(who, dry_run=dry_run)[0]
 
-    def apply(self, documents: Sequence[Document], manager: str, who: str) -> list[Outcome]:
+    def apply(
+        self, documents: Sequence[Document], manager: str, who: str, *, dry_run: bool = False
+    ) -> list[Outcome]:
         """Server-side apply of many objects: the good ones in one transaction, in order.
 
         Namespaces go first whatever their place, so that their labels hold for what is in them.
+        Raises `lateen.source.store.StoreError`, and then nothing was stored.
         """
-        outcomes: dict[int, Outcome] = {}
-        planned: dict[ObjectKey, Raw] = {}
         order = sorted(
             range(len(documents)), key=lambda i: documents[i].raw.get("kind") != NAMESPACE_KEY
         )
+        transaction = Transaction(self.store)
+        planned: dict[int, tuple[Outcome, int]] = {}
         for index in order:
-            outcomes[index] = self._apply_one(documents[index], manager, who, planned)
-        return [outcomes[index] for index in range(len(documents))]
+            planned[index] = self._apply_one(transaction, documents[index], manager)
+        stored = transaction.commit(who, dry_run=dry_run)
+        return [
+            outcome
+            if place < 0
+            else Outcome(
+                outcome.key,
+                outcome.result,
+                stored[place].revision,
+                outcome.findings,
+                outcome.provenance,
+            )
+            for outcome, place in (planned[index] for index in range(len(documents)))
+        ]
 
-    def delete(self, current: StoredObject, who: str, grace: int | None = None) -> StoredObject:
+    def delete(
+        self, current: StoredObject, who: str, grace: int | None = None, *, dry_run: bool = False
+    ) -> StoredObject:
         """Delete an object. A running Pod is only marked, until its agent deletes it with grace 0.
 
-        Deleting a Namespace deletes what is in it.
+        Deleting a Namespace deletes what is in it. Finalizers are not waited for: nobody on one
+        machine would ever remove them.
         """
+        if dry_run:
+            return current
         if current.key.kind == "Pod" and grace != 0 and (current.raw.get("status") or {}):
-            if current.raw["metadata"].get("deletionTimestamp"):
-                return current
-            seconds = grace
-            if seconds is None:
-                spec = current.raw.get("spec") or {}
-                seconds = spec.get("terminationGracePeriodSeconds", 30)
-            metadata = {
-                **current.raw["metadata"],
-                "deletionTimestamp": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-                "deletionGracePeriodSeconds": seconds,
-            }
-            return self.store.commit(
-                [Write(current.key, {**current.raw, "metadata": metadata})], who
-            )[0]
+            return self._mark_for_deletion(current, who, grace)
         writes = [Write(current.key, None)]
-        if current.key.kind == NAMESPACE_KEY:
-            writes += [
-                Write(stored.key, None)
-                for stored in self.store.all()
-                if stored.key.namespace == current.key.name
-            ]
+        if (current.key.group, current.key.kind) == ("", NAMESPACE_KEY):
+            inside = [o for o in self.store.all() if o.key.namespace == current.key.name]
+            # Owners first: who sees a Pod go must not find its owner still there.
+            inside.sort(key=lambda stored: stored.key.kind == "Pod")
+            writes += [Write(stored.key, None) for stored in inside]
         return self.store.commit(writes, who)[0]
 
+    def _mark_for_deletion(
+        self, current: StoredObject, who: str, grace: int | None
+    ) -> StoredObject:
+        metadata = current.raw["metadata"]
+        seconds = grace
+        if seconds is None:
+            asked = (current.raw.get("spec") or {}).get("terminationGracePeriodSeconds")
+            seconds = 30 if asked is None else int(asked)
+        marked = metadata.get("deletionGracePeriodSeconds")
+        if metadata.get("deletionTimestamp") and (grace is None or seconds >= (marked or 0)):
+            return current
+        end = datetime.now(UTC) + timedelta(seconds=seconds)
+        marks = {
+            "deletionTimestamp": end.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "deletionGracePeriodSeconds": seconds,
+        }
+        raw = {**current.raw, "metadata": {**metadata, **marks}}
+        return self.store.commit([Write(current.key, raw)], who)[0]
+
     def _apply_one(
-        self, document: Document, manager: str, who: str, planned: dict[ObjectKey, Raw]
-    ) -> Outcome:
-        raw = document.raw
+        self, transaction: Transaction, document: Document, manager: str
+    ) -> tuple[Outcome, int]:
+        raw, where = document.raw, document.provenance
         info = kind_of(str(raw.get("apiVersion", "")), str(raw.get("kind", "")))
         metadata = raw.get("metadata")
         name = metadata.get("name") if isinstance(metadata, dict) else None
         if info is None or not isinstance(name, str):
             key = ObjectKey("", str(raw.get("kind", "")), "", str(name or ""))
+            rule = UNKNOWN_KIND if info is None else NOT_AN_OBJECT
             text = "this kind is not known" if info is None else "metadata.name is missing"
-            finding = Finding("LT0001", Severity.ERROR, text, key=key)
-            return Outcome(key, "refused", findings=(finding,), provenance=document.provenance)
+            return _refused(key, _finding(rule, text, key, where), where), -1
         key = key_of(info, raw)
-        current = self.store.get(key)
-        merged = server_side_apply(current.raw if current else None, raw, manager)
+        current = transaction.get(key)
         try:
-            admitted = admit(self.store, info, merged, current, document.provenance)
-            moved = current and current.provenance.path != document.provenance.path
-            if current is not None and not moved and _same(admitted.raw, current.raw):
-                return Outcome(
-                    key, "unchanged", current.revision, admitted.warnings, document.provenance
-                )
-            writes = [
-                *self._namespace_write(key, planned),
-                Write(key, admitted.raw, document.provenance),
-            ]
-            stored = self.store.commit(writes, who)[-1]
+            admitted = self._admit_applied(transaction, info, document, manager, current)
         except Refused as refused:
-            return Outcome(key, "refused", 0, tuple(refused.findings), document.provenance)
-        except (AddressInUse, Conflict) as error:
-            finding = Finding(
-                "LT0002", Severity.ERROR, str(error), key=key, provenance=document.provenance
-            )
-            return Outcome(key, "refused", 0, (finding,), document.provenance)
-        result = "configured" if current else "created"
-        return Outcome(key, result, stored.revision, admitted.warnings, document.provenance)
+            return Outcome(key, "refused", 0, tuple(refused.findings), where), -1
+        except AddressInUse as error:
+            return _refused(key, _finding(ADDRESS_REFUSED, str(error), key, where), where), -1
+        same = current is not None and _same(admitted.raw, current.raw)
+        result = "unchanged" if same else "configured" if current else "created"
+        revision = current.revision if current else 0
+        outcome = Outcome(key, result, revision, admitted.warnings, where)
+        if same and current is not None and _place(current.provenance) == _place(where):
+            return outcome, -1
+        self._plan_namespace(transaction, key)
+        return outcome, transaction.put(Write(key, admitted.raw, where))
 
-    def _namespace_write(self, key: ObjectKey, planned: dict[ObjectKey, Raw]) -> list[Write]:
-        if not key.namespace:
-            return []
+    def _admit_applied(
+        self,
+        transaction: Transaction,
+        info: KindInfo,
+        document: Document,
+        manager: str,
+        current: StoredObject | None,
+    ) -> Admitted:
+        raw, where = document.raw, document.provenance
+        # What the user wrote is checked before it is merged, so that merging meets sane values.
+        parsed = parse_object(raw, where)
+        if not isinstance(parsed, Resource):
+            raise Refused(parsed)
+        merged = server_side_apply(current.raw if current else None, raw, manager)
+        return admit(transaction, info, merged, current, where)
+
+    def _check_owner(self, resource: Resource) -> None:
+        """A controller that has not yet seen its workload go must not make a Pod for it."""
+        for owner in resource.metadata.owner_references:
+            info = kind_of(owner.api_version, owner.kind)
+            if not owner.controller or info is None:
+                continue
+            namespace = resource.key.namespace if info.namespaced else ""
+            found = self.store.get(ObjectKey(info.group, info.kind, namespace, owner.name))
+            if found is None or (owner.uid and found.raw["metadata"].get("uid") != owner.uid):
+                raise Conflict(
+                    f"{resource.key} belongs to {owner.kind} {owner.name}, which does not exist"
+                )
+
+    def _plan_namespace(self, transaction: Transaction, key: ObjectKey) -> None:
         namespace = ObjectKey("", NAMESPACE_KEY, "", key.namespace)
-        if namespace in planned or self.store.get(namespace) is not None:
-            return []
-        labels = {"kubernetes.io/metadata.name": key.namespace}
+        if not key.namespace or transaction.get(namespace) is not None:
+            return
+        labels = {}
         if self.inject_new_namespaces and key.namespace not in ("istio-system", "kube-system"):
             labels["istio-injection"] = "enabled"
         raw = {
@@ -184,12 +273,52 @@ class Writer:
         info = kind_of("v1", NAMESPACE_KEY)
         assert info is not None
         where = Provenance(origin="made because an object is in it")
-        return [Write(namespace, admit(self.store, info, raw, None, where).raw, where)]
+        admitted = admit(transaction, info, raw, None, where)
+        transaction.put(Write(namespace, admitted.raw, where))
 
 
-def _expected(raw: Raw) -> int | None:
-    text = (raw.get("metadata") or {}).get("resourceVersion")
-    return int(text) if isinstance(text, str) and text.isdigit() else None
+def _addressed(info: KindInfo, current: StoredObject, raw: Raw) -> Raw:
+    """``raw`` with the name and namespace of the object it is to replace."""
+    given = raw.get("metadata")
+    metadata = dict(given) if isinstance(given, dict) else {}
+    for name, value in (("name", current.key.name), ("namespace", current.key.namespace)):
+        if metadata.get(name) and value and metadata[name] != value:
+            raise BadObject(
+                f"metadata.{name} {metadata[name]!r} is not that of the request, {value!r}"
+            )
+        if value:
+            metadata[name] = value
+    if raw.get("kind") not in (None, "", info.kind):
+        raise BadObject(f"kind {raw['kind']!r} is not that of the request, {info.kind}")
+    return {**raw, "metadata": metadata}
+
+
+def _check_preconditions(current: StoredObject, metadata: Raw) -> None:
+    version = metadata.get("resourceVersion")
+    if version and str(version) != str(current.revision):
+        raise Conflict(
+            f"{current.key} is at resourceVersion {current.revision}, the change was made for "
+            f"{version}: read it again and repeat the change"
+        )
+    uid, actual = metadata.get("uid"), current.raw["metadata"].get("uid")
+    if uid and actual and uid != actual:
+        raise Conflict(f"{current.key} is another object by now: its uid is {actual}, not {uid}")
+
+
+def _refused(key: ObjectKey, finding: Finding, where: Provenance) -> Outcome:
+    return Outcome(key, "refused", findings=(finding,), provenance=where)
+
+
+def _finding(rule: Rule, text: str, key: ObjectKey, where: Provenance) -> Finding:
+    return Finding(rule.id, Severity.ERROR, text, key=key, provenance=where)
+
+
+def _place(where: Provenance) -> tuple[str, int, int, int]:
+    return where.path, where.line, where.document, where.item
+
+
+def _random_letters(count: int) -> str:
+    return "".join(secrets.choice(_NAME_LETTERS) for _ in range(count))
 
 
 def _same(left: Raw, right: Raw) -> bool:

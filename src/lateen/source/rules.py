@@ -1,0 +1,23 @@
+"""Rules about taking objects in: what can be wrong beyond the object itself."""
+
+from __future__ import annotations
+
+from lateen.api.rule import Rule
+
+UNREADABLE_FILE = Rule(
+    "LT0801",
+    "File cannot be read",
+    "A file of the watched folder cannot be read or stored; what was known of it stays.",
+)
+ADDRESS_REFUSED = Rule(
+    "LT0802",
+    "Address or port not available",
+    "A Service asks for an address or node port that another one has or that is out of range.",
+)
+CHANGED_MEANWHILE = Rule(
+    "LT0803",
+    "Changed by somebody else",
+    "The object changed between reading and writing, or another manager owns the field.",
+)
+
+RULES = (UNREADABLE_FILE, ADDRESS_REFUSED, CHANGED_MEANWHILE)

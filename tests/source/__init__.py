@@ -1,0 +1,1 @@
+"""Tests of the store, its API and the sources of objects."""
