@@ -234,9 +234,14 @@ def _has_proxy(pod: dict[str, Any]) -> bool:
     return "sidecar.istio.io/status" in (pod["metadata"].get("annotations") or {})
 
 
+_LEAST_WIDTH = {"STATUS": 9, "IP": 12, "SUCCESS": 7}
+
+
 def _grid(*columns: str) -> Table:
     grid = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
     for column in columns:
         right = column in ("REQ/S", "SUCCESS", "REQUESTS", "RESTARTS")
-        grid.add_column(column, no_wrap=True, justify="right" if right else "left")
+        # In a narrow terminal the long names give way, never the facts.
+        least = None if column in ("POD", "FROM", "TO") else _LEAST_WIDTH.get(column, len(column))
+        grid.add_column(column, no_wrap=True, justify="right" if right else "left", min_width=least)
     return grid

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import time
@@ -41,6 +42,7 @@ from lateen.runtime.node.sandbox import Container, Sandbox
 from lateen.runtime.node.spec import ContainerSpec, ExecSpec, Mount, SandboxSpec
 from lateen.runtime.pod_files import hosts, proxy_environment, resolv_conf, write_private_json
 from lateen.runtime.pod_status import Conditions, proxy_status, waiting_statuses
+from lateen.runtime.pod_volumes import PodVolumes
 from lateen.runtime.raw import (
     Raw,
     annotations_of,
@@ -53,7 +55,6 @@ from lateen.runtime.raw import (
 from lateen.runtime.volumes import (
     VolumeUnsupported,
     container_mounts,
-    prepare_volumes,
     remove_volumes,
 )
 from lateen.source.client import ApiError, ApiUnavailable, AsyncClient
@@ -87,7 +88,7 @@ class PodContext:
     proxy_concurrency: int
 
 
-@dataclass(slots=True)
+@dataclass
 class PodWorker:
     """Runs one Pod until it is deleted. `run` is the whole story, top to bottom."""
 
@@ -108,10 +109,16 @@ class PodWorker:
     _drain: float = DRAIN_SECONDS
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _published: Raw = field(default_factory=dict)
-    _volumes: dict[str, Path] = field(default_factory=dict)
     _conditions: Conditions = field(default_factory=Conditions)
     _rotation: asyncio.Task[None] | None = None
+    _refreshing: asyncio.Task[None] | None = None
     _envoy: Container | None = None
+
+    @functools.cached_property
+    def _volumes(self) -> PodVolumes:
+        context = self.context
+        root = self._scratch / "volumes"
+        return PodVolumes(context.client, context.cache, self.pod, self.ip, context.node_name, root)
 
     @property
     def key(self) -> str:
@@ -151,12 +158,14 @@ class PodWorker:
                 await stopping
             await self._leave_gracefully()
         finally:
-            await cancel(work, stopping, publisher, self._rotation)
+            await cancel(work, stopping, publisher, self._rotation, self._refreshing)
             await self._tear_down()
 
     async def _start_and_supervise(self) -> None:
         while not await self._try_to_start():
             await asyncio.sleep(1.0)
+        if spec_of(self.pod).get("volumes"):
+            self._refreshing = asyncio.create_task(self._volumes.keep_current())
         statuses = await asyncio.gather(*(worker.run() for worker in self.containers))
         if self.containers:
             self.phase = "Failed" if any(statuses) else "Succeeded"
@@ -217,14 +226,7 @@ class PodWorker:
                 ),
                 capture=self._capture(),
             )
-        self._volumes = prepare_volumes(
-            self.pod,
-            self._scratch / "volumes",
-            self.ip,
-            context.node_name,
-            context.cache,
-            {},
-        )
+        await self._volumes.fill()
 
     def _capture(self) -> CaptureConfig | None:
         if not self.injected or is_gateway(self.pod):
@@ -331,7 +333,7 @@ class PodWorker:
             argv=tuple(expand(part, environment) for part in command.argv),
             env=environment,
             cwd=str(raw.get("workingDir") or "/"),
-            mounts=tuple(container_mounts(raw, self._volumes)),
+            mounts=tuple(container_mounts(raw, self._volumes.directories)),
             uid=security.get("runAsUser") if switches else None,
             gid=security.get("runAsGroup") if switches else None,
             read_only_root=bool(security.get("readOnlyRootFilesystem")),

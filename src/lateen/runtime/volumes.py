@@ -17,8 +17,6 @@ from lateen.runtime.environment import (
 from lateen.runtime.node.spec import Mount
 from lateen.runtime.raw import Raw, namespace_of, spec_of
 
-TOKEN_DIRECTORY = "/var/run/secrets/kubernetes.io/serviceaccount"
-
 
 class VolumeUnsupported(Exception):
     """A kind of volume that cannot exist on one machine without a cluster."""
@@ -42,6 +40,19 @@ def prepare_volumes(
         write_files(directory, source)
         result[volume["name"]] = directory
     return result
+
+
+def token_requests(pod: Raw) -> list[tuple[str, int]]:
+    """Audience and lifetime in seconds of every service-account token that the volumes hold."""
+    found = []
+    for volume in spec_of(pod).get("volumes") or []:
+        for source in (volume.get("projected") or {}).get("sources") or []:
+            token = source.get("serviceAccountToken")
+            if token:
+                found.append(
+                    (token.get("audience") or "", int(token.get("expirationSeconds") or 3600))
+                )
+    return found
 
 
 def write_files(directory: Path, files: Mapping[str, tuple[bytes, int]]) -> None:

@@ -18,6 +18,7 @@ from lateen.api.parse import parse_object
 from lateen.api.resource import ObjectKey, Resource
 from lateen.model.workloads import pod_identity
 from lateen.pki.errors import PkiError
+from lateen.pki.tokens import TokenSubject
 from lateen.serve.connection import Connection
 from lateen.serve.control_plane import ControlPlane
 from lateen.serve.metrics import SHORT_NAMES
@@ -43,6 +44,8 @@ def register(app: web.Application, control_plane: ControlPlane) -> None:
     routes: tuple[tuple[str, str, _Handler], ...] = (
         ("POST", "/lateen/v1/certificates", _certificates),
         ("GET", "/lateen/v1/trust-bundle", _trust_bundle),
+        ("POST", "/lateen/v1/tokens", _tokens),
+        ("GET", "/openid/v1/jwks", _public_keys),
         ("GET", "/lateen/v1/bootstrap", _bootstrap),
         ("GET", "/lateen/v1/status", _status),
         ("GET", "/lateen/v1/proxies", _proxies),
@@ -99,6 +102,31 @@ async def _certificates(plane: ControlPlane, request: web.Request) -> web.Respon
             "identity": identity.spiffe_id,
         }
     )
+
+
+class _TokenRequest(msgspec.Struct):
+    pod: _PodName
+    audiences: list[str] = []
+    lifetime: int = 3600
+    """Seconds."""
+
+
+async def _tokens(plane: ControlPlane, request: web.Request) -> web.Response:
+    """A service-account token for a pod; the account comes from its object."""
+    wanted = msgspec.json.decode(await request.read(), type=_TokenRequest)
+    pod = _pod(plane, wanted.pod.namespace, wanted.pod.name)
+    if pod is None:
+        return _error(404, f"there is no pod {wanted.pod.namespace}/{wanted.pod.name}")
+    identity = pod_identity(pod, plane.snapshot.trust_domain)
+    subject = TokenSubject(
+        identity.namespace, identity.service_account, pod.metadata.name, pod.metadata.uid
+    )
+    token, expires = plane.tokens.sign(subject, wanted.audiences[:16], wanted.lifetime)
+    return answer({"token": token, "expires": expires})
+
+
+async def _public_keys(plane: ControlPlane, _request: web.Request) -> web.Response:
+    return answer(plane.tokens.public_keys())
 
 
 async def _trust_bundle(plane: ControlPlane, _request: web.Request) -> web.Response:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import functools
 import gc
 import json
 import logging
@@ -27,6 +28,7 @@ from lateen.model.change import Change, ChangeSet
 from lateen.model.snapshot import EMPTY, Snapshot, apply, with_mesh
 from lateen.pki.authority import DEFAULT_TTL, Authority, ServerCertificate, load_or_create
 from lateen.pki.files import replace_file
+from lateen.pki.tokens import TokenSigner
 from lateen.serve.generator import ConfigGenerator
 from lateen.serve.metrics import Metrics
 from lateen.serve.push import Acknowledgement, DiscoveryServer, PushOptions, Rejected
@@ -118,6 +120,11 @@ class ControlPlane:
         self._applied = asyncio.Condition()
         self._open: list[Rejected] = []
         self._certificate: ServerCertificate | None = None
+
+    @functools.cached_property
+    def tokens(self) -> TokenSigner:
+        """Signs service-account tokens; most meshes never need one, so it is made when asked."""
+        return TokenSigner(self.options.state_dir / "ca")
 
     # Objects in
 
