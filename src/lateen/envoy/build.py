@@ -77,8 +77,21 @@ def memoised() -> int:
 
 
 def make(type_url: str, name: str, body: bytes, keys: tuple[ObjectKey, ...]) -> DiscoveryResource:
-    """A resource of serialised bytes (also for secrets and extensions made elsewhere)."""
-    return DiscoveryResource(type_url, name, xxhash.xxh3_128_hexdigest(body), body, keys)
+    """A resource of serialised bytes (also for secrets and extensions made elsewhere).
+
+    Equal ones are the same object, so scopes that differ in nothing they are sent share it.
+    """
+    version = xxhash.xxh3_128_hexdigest(body)
+    key = (type_url, name, version, keys)
+    known = _equal.get(key)
+    if known is None:
+        known = _equal[key] = DiscoveryResource(type_url, name, version, body, keys)
+    return known
+
+
+_equal: weakref.WeakValueDictionary[
+    tuple[str, str, str, tuple[ObjectKey, ...]], DiscoveryResource
+] = weakref.WeakValueDictionary()
 
 
 def _named(parts: Iterable[Part]) -> dict[str, DiscoveryResource]:
@@ -98,11 +111,11 @@ def _make(part: Part) -> DiscoveryResource:
             body = endpoints.load_assignment(part)
             return make(discovery.ENDPOINT, part.cluster, body, ())
         case Listener():
-            body = listeners.listener(part).SerializeToString(deterministic=True)
+            body = listeners.listener_bytes(part)
             keys = metadata.object_keys(*_listener_origins(part))
             return make(discovery.LISTENER, part.name, body, keys)
         case RouteConfiguration():
-            body = routes.route_configuration(part).SerializeToString(deterministic=True)
+            body = routes.route_configuration_bytes(part)
             return make(
                 discovery.ROUTE, part.name, body, metadata.object_keys(*_route_origins(part))
             )

@@ -16,6 +16,7 @@ from envoy.type.v3 import range_pb2
 from google.protobuf import any_pb2
 
 from lateen.envoy import http, metadata, peers, tcp, telemetry, tls, values
+from lateen.envoy.fragments import Fragments
 from lateen.ir.listener import (
     ChainMatch,
     Direction,
@@ -38,16 +39,42 @@ _PARSED_HELLO_BYTES = 512
 
 def listener(source: Listener) -> listener_pb2.Listener:
     """``Listener``."""
+    result = _settings(source)
+    result.filter_chains.extend(_chain(chain) for chain in source.filter_chains)
+    if source.default_filter_chain is not None:
+        result.default_filter_chain.CopyFrom(_chain(source.default_filter_chain))
+    return result
+
+
+def listener_bytes(source: Listener) -> bytes:
+    """`listener`, serialised; filter chains that did not change are not made again."""
+    body: bytes = _settings(source).SerializeToString(deterministic=True)
+    parts = [body]
+    parts += [values.delimited(_FIELD_CHAINS, _chains.get(c)) for c in source.filter_chains]
+    if source.default_filter_chain is not None:
+        parts.append(values.delimited(_FIELD_DEFAULT, _chains.get(source.default_filter_chain)))
+    return b"".join(parts)
+
+
+def _chain_bytes(source: FilterChain) -> bytes:
+    body: bytes = _chain(source).SerializeToString(deterministic=True)
+    return body
+
+
+_chains: Fragments[FilterChain] = Fragments(_chain_bytes)
+_FIELDS = listener_pb2.Listener.DESCRIPTOR.fields_by_name
+_FIELD_CHAINS = _FIELDS["filter_chains"].number
+_FIELD_DEFAULT = _FIELDS["default_filter_chain"].number
+
+
+def _settings(source: Listener) -> listener_pb2.Listener:
     result = listener_pb2.Listener(
         name=source.name,
         address=values.socket_address(source.address, source.port),
-        filter_chains=[_chain(chain) for chain in source.filter_chains],
         listener_filters=_listener_filters(source),
         traffic_direction=_DIRECTIONS[source.direction],
         continue_on_listener_filters_timeout=source.continue_on_inspection_timeout,
     )
-    if source.default_filter_chain is not None:
-        result.default_filter_chain.CopyFrom(_chain(source.default_filter_chain))
     if not source.bind_to_port:
         result.bind_to_port.CopyFrom(values.boolean(False))
     if source.use_original_dst:

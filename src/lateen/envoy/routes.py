@@ -16,6 +16,7 @@ from envoy.type.matcher.v3 import regex_pb2
 from google.protobuf import any_pb2
 
 from lateen.envoy import matches, metadata, values
+from lateen.envoy.fragments import Fragments
 from lateen.ir.route import (
     Cors,
     DirectResponse,
@@ -49,9 +50,32 @@ _REDIRECTS = {
 
 def route_configuration(source: RouteConfiguration) -> configuration_pb2.RouteConfiguration:
     """``RouteConfiguration``. Cluster references are not checked: clusters may come later."""
+    result = _settings(source)
+    result.virtual_hosts.extend(_virtual_host(host) for host in source.virtual_hosts)
+    return result
+
+
+def route_configuration_bytes(source: RouteConfiguration) -> bytes:
+    """`route_configuration`, serialised; virtual hosts that did not change are not made again."""
+    body: bytes = _settings(source).SerializeToString(deterministic=True)
+    hosts = (values.delimited(_FIELD_HOSTS, _hosts.get(host)) for host in source.virtual_hosts)
+    return body + b"".join(hosts)
+
+
+def _host_bytes(source: VirtualHost) -> bytes:
+    body: bytes = _virtual_host(source).SerializeToString(deterministic=True)
+    return body
+
+
+_hosts: Fragments[VirtualHost] = Fragments(_host_bytes)
+_FIELD_HOSTS = configuration_pb2.RouteConfiguration.DESCRIPTOR.fields_by_name[
+    "virtual_hosts"
+].number
+
+
+def _settings(source: RouteConfiguration) -> configuration_pb2.RouteConfiguration:
     result = configuration_pb2.RouteConfiguration(
         name=source.name,
-        virtual_hosts=[_virtual_host(host) for host in source.virtual_hosts],
         validate_clusters=values.boolean(False),
         ignore_port_in_host_matching=source.ignore_port_in_host,
         max_direct_response_body_size_bytes=values.uint32(1048576),

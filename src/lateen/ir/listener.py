@@ -102,7 +102,7 @@ class ChainMatch:
     application_protocols: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class FilterChain:
     """One filter chain; its last filter is terminal."""
 

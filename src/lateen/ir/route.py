@@ -248,7 +248,7 @@ class Route:
     origins: tuple[Origin, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class VirtualHost:
     """Routes of a set of host names."""
 

@@ -18,7 +18,7 @@ TYPES_IN_PUSH_ORDER = (CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, EXTENSION)
 """Make before break: clusters and endpoints before the listeners and routes that use them."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class DiscoveryResource:
     """One xDS resource, serialised once.
 

@@ -35,6 +35,16 @@ SELECTING_KINDS = (
 )
 """Kinds with a workload selector that holds in their namespace, or everywhere from the root."""
 
+INBOUND_KINDS = frozenset(
+    {
+        kinds.PEER_AUTHENTICATION,
+        kinds.REQUEST_AUTHENTICATION,
+        kinds.AUTHORIZATION_POLICY,
+        kinds.PROXY_CONFIG,
+    }
+)
+"""Those of `SELECTING_KINDS` that shape only what a selected workload receives."""
+
 
 def workload_selector(obj: ApiObject) -> Mapping[str, str] | None:
     """The labels an object selects workloads by; None when it has no selector (or an empty one).
@@ -58,6 +68,8 @@ class TestedLabels:
 
     by_namespace: dict[str, frozenset[str]] = field(default_factory=dict)
     """From objects with a workload selector, by the objects' namespace."""
+    outbound: dict[str, frozenset[str]] = field(default_factory=dict)
+    """Those of ``by_namespace`` that shape what a workload sends."""
     everywhere: frozenset[str] = frozenset()
     """From ``sourceLabels`` of VirtualServices and locality priorities of DestinationRules."""
     gateways: frozenset[str] = frozenset()
@@ -70,6 +82,13 @@ class TestedLabels:
         if namespace != root_namespace:
             names |= self.by_namespace.get(root_namespace, frozenset())
         return names | self.gateways if router else names
+
+    def for_outbound(self, namespace: str, root_namespace: str) -> frozenset[str]:
+        """The names that matter for what a sidecar in ``namespace`` sends."""
+        names = self.outbound.get(namespace, frozenset()) | self.everywhere
+        if namespace != root_namespace:
+            names |= self.outbound.get(root_namespace, frozenset())
+        return names
 
 
 def tested_labels(snapshot: Snapshot) -> TestedLabels:
@@ -92,9 +111,9 @@ def _build(snapshot: Snapshot, previous: TestedLabels | None) -> TestedLabels:
         for namespace, layer in snapshot.layers(kind).items():
             names = frozenset().union(*map(names_in, layer.values()))
             if names:
-                result.by_namespace[namespace] = (
-                    result.by_namespace.get(namespace, frozenset()) | names
-                )
+                _add(result.by_namespace, namespace, names)
+                if kind not in INBOUND_KINDS:
+                    _add(result.outbound, namespace, names)
     everywhere: set[str] = set()
     for resource in snapshot.of_kind(*kinds.VIRTUAL_SERVICE).values():
         everywhere |= names_in(resource)
@@ -107,6 +126,10 @@ def _build(snapshot: Snapshot, previous: TestedLabels | None) -> TestedLabels:
         gateways |= names_in(resource)
     result.gateways = frozenset(gateways)
     return result
+
+
+def _add(target: dict[str, frozenset[str]], namespace: str, names: frozenset[str]) -> None:
+    target[namespace] = target.get(namespace, frozenset()) | names
 
 
 _INDEX: Index[TestedLabels] = Index(

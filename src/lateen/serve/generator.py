@@ -6,14 +6,27 @@ envoy. Tests of the protocol bring their own small one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Protocol
 
 from lateen.model.change import ChangeSet
-from lateen.model.discovery import ENDPOINT, DiscoveryResource, ResourceSet
+from lateen.model.discovery import (
+    CLUSTER,
+    ENDPOINT,
+    LISTENER,
+    ROUTE,
+    DiscoveryResource,
+    ResourceSet,
+)
 from lateen.model.proxy import Proxy, ProxyType, Scope
 from lateen.model.service import Resolution
 from lateen.model.snapshot import Snapshot
+from lateen.serve.sharing import Layered, Shared, layered, shared
+
+if TYPE_CHECKING:
+    from lateen.envoy import build
+    from lateen.translate import impact
+    from lateen.translate.view import View
 
 
 class ConfigGenerator(Protocol):
@@ -34,21 +47,95 @@ class ConfigGenerator(Protocol):
         """
 
 
-class MeshGenerator:
-    """The mesh's own `ConfigGenerator`."""
+class IncrementalMismatch(Exception):
+    """An update differs from what is made from scratch: a dependency is not declared."""
 
-    def __init__(self) -> None:
+
+class _Outbound:
+    """Everything towards other services that sidecars with the same view of the mesh share."""
+
+    __slots__ = ("clusters", "endpoints", "listeners", "routes", "scope", "snapshot")
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        scope: Scope,
+        clusters: Shared,
+        endpoints: Shared,
+        listeners: Shared,
+        routes: Shared,
+    ) -> None:
+        self.snapshot = snapshot
+        self.scope = scope
+        self.clusters = clusters
+        self.endpoints = endpoints
+        self.listeners = listeners
+        self.routes = routes
+
+
+class SidecarResources(Mapping[str, Mapping[str, DiscoveryResource]]):
+    """A `ResourceSet` of a sidecar's scope: the shared outbound part and the scope's own."""
+
+    __slots__ = ("_maps", "outbound", "own_clusters", "own_listeners")
+
+    def __init__(
+        self,
+        outbound: _Outbound,
+        own_clusters: tuple[DiscoveryResource, ...],
+        own_listeners: tuple[DiscoveryResource, ...],
+    ) -> None:
+        self.outbound = outbound
+        self.own_clusters = own_clusters
+        self.own_listeners = own_listeners
+        self._maps: dict[str, Mapping[str, DiscoveryResource]] = {
+            CLUSTER: layered(outbound.clusters, own_clusters),
+            ENDPOINT: outbound.endpoints,
+            LISTENER: layered(outbound.listeners, own_listeners),
+            ROUTE: outbound.routes,
+        }
+
+    def __getitem__(self, type_url: str) -> Mapping[str, DiscoveryResource]:
+        return self._maps[type_url]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._maps)
+
+    def __len__(self) -> int:
+        return len(self._maps)
+
+
+class MeshGenerator:
+    """The mesh's own `ConfigGenerator`.
+
+    What sidecars of different workloads share is made once per outbound scope
+    (`lateen.translate.shared`). An update makes anew what `lateen.translate.impact` says the
+    changes can alter, and nothing else. With ``verify`` every update is also made from scratch,
+    and a difference raises `IncrementalMismatch`.
+    """
+
+    def __init__(self, *, verify: bool = False) -> None:
         # Imported late: the API and the CA answer before the translation has been loaded.
         from lateen.envoy import build
         from lateen.model.scope import scope_of
-        from lateen.translate import configuration, endpoints
+        from lateen.translate import configuration, endpoints, impact, inbound
+        from lateen.translate.shared import outbound_scope
         from lateen.translate.view import View
 
         self._build = build
-        self._endpoints = endpoints
-        self._scope_of = scope_of
         self._configuration = configuration
+        self._endpoints = endpoints
+        self._impact = impact
+        self._inbound = inbound
+        self._outbound_scope = outbound_scope
+        self._scope_of = scope_of
         self._view = View
+        self._verify = verify
+        self._snapshot: Snapshot | None = None
+        self._made: dict[Scope, _Outbound] = {}
+        """Outbound parts for ``_snapshot``."""
+        self._updates: dict[int, tuple[_Outbound, _Outbound]] = {}
+        """Outbound parts updated to ``_snapshot``, by the identity of the part before."""
+        self._impacts: dict[int, tuple[Snapshot, impact.Impact]] = {}
 
     def scope_of(self, snapshot: Snapshot, proxy: Proxy) -> Scope:
         """See `ConfigGenerator`."""
@@ -56,34 +143,189 @@ class MeshGenerator:
 
     def generate(self, snapshot: Snapshot, scope: Scope) -> ResourceSet:
         """See `ConfigGenerator`."""
-        return self._build.resources(self._configuration.translate(snapshot, scope))
+        self._turn_to(snapshot)
+        if scope.type is not ProxyType.SIDECAR:
+            return self._gateway(snapshot, scope)
+        own = self._outbound_scope(snapshot, scope)
+        outbound = self._made.get(own)
+        if outbound is None:
+            outbound = self._made[own] = self._new_outbound(snapshot, own)
+        return SidecarResources(outbound, *self._own(snapshot, scope))
 
     def update(
         self, snapshot: Snapshot, scope: Scope, previous: ResourceSet, changes: ChangeSet
     ) -> ResourceSet:
-        """See `ConfigGenerator`.
-
-        A change of nothing but endpoints rebuilds the load assignments of their services.
-        Services whose endpoints shape more than that (headless ones have listeners of their own,
-        DNS ones have endpoints in their clusters), and gateways, are generated anew; memoised
-        parts make that cheap.
-        """
-        if not changes.only_endpoints or scope.type is not ProxyType.SIDECAR:
+        """See `ConfigGenerator`."""
+        self._turn_to(snapshot)
+        if not isinstance(previous, SidecarResources) or scope.type is not ProxyType.SIDECAR:
             return self.generate(snapshot, scope)
-        view = self._view(snapshot, scope)
-        assignments: Mapping[str, DiscoveryResource] = previous.get(ENDPOINT, {})
+        found = self._impact_of(previous.outbound.snapshot, snapshot, changes)
+        if self._outbound_scope(snapshot, scope) != previous.outbound.scope:
+            result: ResourceSet = self.generate(snapshot, scope)
+        else:
+            outbound = self._updated(snapshot, previous.outbound, found)
+            own_clusters, own_listeners = previous.own_clusters, previous.own_listeners
+            if found.parts & self._impact.Part.INBOUND:
+                own_clusters, own_listeners = self._own(snapshot, scope)
+            result = SidecarResources(outbound, own_clusters, own_listeners)
+            if _same_maps(result, previous):
+                # The newest snapshot is remembered all the same: changes count from there.
+                previous.outbound = outbound
+                result = previous
+        if self._verify:
+            self._check(snapshot, scope, result, changes)
+        return result
+
+    def _turn_to(self, snapshot: Snapshot) -> None:
+        if self._snapshot is not snapshot:
+            self._snapshot = snapshot
+            self._made = {}
+            self._updates = {}
+            self._impacts = {}
+
+    def _impact_of(self, before: Snapshot, after: Snapshot, changes: ChangeSet) -> impact.Impact:
+        known = self._impacts.get(id(before))
+        if known is None:
+            known = self._impacts[id(before)] = (
+                before,
+                self._impact.impact(before, after, changes),
+            )
+        return known[1]
+
+    def _updated(self, snapshot: Snapshot, before: _Outbound, found: impact.Impact) -> _Outbound:
+        """``before`` brought to ``snapshot``; computed once for all scopes that share it."""
+        if before.snapshot is snapshot:
+            return before
+        known = self._updates.get(id(before))
+        if known is not None:
+            return known[1]
+        part = self._impact.Part
+        view = self._view(snapshot, before.scope)
+        wanted = self._impact.parts_for(found, view)
+        configuration = self._configuration
+        after = _Outbound(
+            snapshot,
+            before.scope,
+            before.clusters,
+            before.endpoints,
+            before.listeners,
+            before.routes,
+        )
+        if wanted & part.CLUSTERS:
+            after.clusters = self._shared(CLUSTER, configuration.outbound_clusters(view))
+        if wanted & part.ENDPOINTS:
+            after.endpoints = self._shared(ENDPOINT, configuration.all_load_assignments(view))
+        elif found.endpoints:
+            after.endpoints = self._with_endpoints(view, before, found)
+        if wanted & part.LISTENERS:
+            after.listeners = self._shared(LISTENER, configuration.outbound_listeners(view))
+        if wanted & part.ROUTES:
+            after.routes = self._shared(ROUTE, configuration.all_routes(view))
+        else:
+            after.routes = self._with_routes(view, before, found)
+        self._updates[id(before)] = (before, after)
+        self._made.setdefault(before.scope, after)
+        return after
+
+    def _with_endpoints(self, view: View, before: _Outbound, found: impact.Impact) -> Shared:
+        """New load assignments for the services whose endpoints changed."""
         changed: dict[str, DiscoveryResource] = {}
-        for hostname, namespace in changes.endpoints:
-            service = snapshot.services.get(hostname, namespace)
-            if service is None:
+        for hostname, namespace in found.endpoints:
+            service = view.service(hostname)
+            if service is None or service.namespace != namespace:
                 continue
             if service.resolution is not Resolution.CLIENT_SIDE:
-                return self.generate(snapshot, scope)
+                continue  # they shape more than load assignments: `ChangeSet.inline` says so
             for assignment in self._endpoints.load_assignments(view, service):
-                before = assignments.get(assignment.cluster)
-                # A scope that does not have the cluster does not see the service.
-                if before is not None:
-                    made = self._build.resource(assignment)
-                    if made.version != before.version:
-                        changed[assignment.cluster] = made
-        return {**previous, ENDPOINT: {**assignments, **changed}} if changed else previous
+                changed[assignment.cluster] = self._build.resource(assignment)
+        return _replaced(ENDPOINT, before.endpoints, changed)
+
+    def _with_routes(self, view: View, before: _Outbound, found: impact.Impact) -> Shared:
+        """New route configurations where changed VirtualServices have a say."""
+        relevant = self._impact.routings_for(found, view.scope)
+        if not relevant:
+            return before.routes
+        changed = {
+            name: self._build.resource(self._configuration.route_configuration(view, name))
+            for name in sorted(self._impact.route_names(view, relevant))
+            if name in before.routes
+        }
+        return _replaced(ROUTE, before.routes, changed)
+
+    def _new_outbound(self, snapshot: Snapshot, scope: Scope) -> _Outbound:
+        view, configuration = self._view(snapshot, scope), self._configuration
+        return _Outbound(
+            snapshot,
+            scope,
+            self._shared(CLUSTER, configuration.outbound_clusters(view)),
+            self._shared(ENDPOINT, configuration.all_load_assignments(view)),
+            self._shared(LISTENER, configuration.outbound_listeners(view)),
+            self._shared(ROUTE, configuration.all_routes(view)),
+        )
+
+    def _own(
+        self, snapshot: Snapshot, scope: Scope
+    ) -> tuple[tuple[DiscoveryResource, ...], tuple[DiscoveryResource, ...]]:
+        """Clusters and listeners of the scope's own workload."""
+        view, resource = self._view(snapshot, scope), self._build.resource
+        return (
+            tuple(resource(item) for item in self._inbound.clusters(view)),
+            tuple(resource(item) for item in self._inbound.listeners(view)),
+        )
+
+    def _gateway(self, snapshot: Snapshot, scope: Scope) -> ResourceSet:
+        view, configuration = self._view(snapshot, scope), self._configuration
+        return {
+            CLUSTER: self._shared(CLUSTER, configuration.all_clusters(view)),
+            ENDPOINT: self._shared(ENDPOINT, configuration.all_load_assignments(view)),
+            LISTENER: self._shared(LISTENER, configuration.all_listeners(view)),
+            ROUTE: self._shared(ROUTE, configuration.all_routes(view)),
+        }
+
+    def _shared(self, type_url: str, parts: Iterable[build.Part]) -> Shared:
+        return shared(type_url, map(self._build.resource, parts))
+
+    def _check(
+        self, snapshot: Snapshot, scope: Scope, result: ResourceSet, changes: ChangeSet
+    ) -> None:
+        """Raise `IncrementalMismatch` when ``result`` is not what is made from scratch."""
+        expected = self._build.resources(self._configuration.translate(snapshot, scope))
+        for type_url, wanted in expected.items():
+            got = result[type_url]
+            different = sorted(
+                name
+                for name in wanted.keys() | set(got)
+                if name not in wanted
+                or name not in got
+                or wanted[name].version != got[name].version
+            )
+            if different:
+                raise IncrementalMismatch(
+                    f"{scope.type} {scope.namespace}: {', '.join(different[:5])} "
+                    f"({len(different)} of {type_url}) differ from a translation from scratch "
+                    f"after {', '.join(map(str, sorted(changes.keys)[:5]))}"
+                )
+
+
+def _replaced(type_url: str, before: Shared, changed: Mapping[str, DiscoveryResource]) -> Shared:
+    """``before`` with the resources of ``changed`` that differ from it, of names it has."""
+    fresh = {
+        name: item
+        for name, item in changed.items()
+        if name in before and before[name].version != item.version
+    }
+    return shared(type_url, {**before, **fresh}.values()) if fresh else before
+
+
+def _same_maps(left: ResourceSet, right: ResourceSet) -> bool:
+    return all(_same_map(items, right[type_url]) for type_url, items in left.items())
+
+
+def _same_map(
+    left: Mapping[str, DiscoveryResource], right: Mapping[str, DiscoveryResource]
+) -> bool:
+    if left is right:
+        return True
+    if not isinstance(left, Layered) or not isinstance(right, Layered):
+        return False
+    return left.base is right.base and left.own == right.own

@@ -9,12 +9,9 @@ from __future__ import annotations
 
 from collections.abc import ItemsView, Iterable, Iterator, Mapping
 from itertools import chain
-from typing import TypeVar
 from weakref import WeakValueDictionary
 
 from lateen.model.discovery import DiscoveryResource
-
-T = TypeVar("T")
 
 
 class Shared(dict[str, DiscoveryResource]):
@@ -38,13 +35,6 @@ class Layered(Mapping[str, DiscoveryResource]):
     def __getitem__(self, name: str) -> DiscoveryResource:
         found = self.own.get(name)
         return self.base[name] if found is None else found
-
-    def get(
-        self, name: str, default: DiscoveryResource | T | None = None
-    ) -> DiscoveryResource | T | None:
-        """See ``Mapping.get``."""
-        found = self.own.get(name)
-        return self.base.get(name, default) if found is None else found
 
     def __contains__(self, name: object) -> bool:
         return name in self.own or name in self.base
@@ -70,7 +60,7 @@ class _Items(ItemsView[str, DiscoveryResource]):
 
 
 def shared(type_url: str, resources: Iterable[DiscoveryResource]) -> Shared:
-    """The one `Shared` object with exactly these resources. Of two with one name the first counts."""
+    """The one `Shared` object with exactly these resources; the first of those with one name."""
     found: dict[str, DiscoveryResource] = {}
     for resource in resources:
         found.setdefault(resource.name, resource)
@@ -83,9 +73,7 @@ def shared(type_url: str, resources: Iterable[DiscoveryResource]) -> Shared:
     return known
 
 
-def layered(
-    base: Shared, own: Iterable[DiscoveryResource]
-) -> Mapping[str, DiscoveryResource]:
+def layered(base: Shared, own: Iterable[DiscoveryResource]) -> Mapping[str, DiscoveryResource]:
     """``base`` with ``own`` resources; what ``base`` has by name already is left out."""
     added = {item.name: item for item in own if item.name not in base}
     return Layered(base, added) if added else base

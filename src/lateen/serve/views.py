@@ -78,7 +78,9 @@ class View:
     def __init__(self, type_url: str, resources: Mapping[str, DiscoveryResource]) -> None:
         self.type_url = type_url
         self.resources = resources
-        self.base = shared_view(type_url, resources.base) if isinstance(resources, Layered) else None
+        self.base = (
+            shared_view(type_url, resources.base) if isinstance(resources, Layered) else None
+        )
         self._version: str | None = None
         # Values must not refer to their key strongly, or a stuck proxy on an old view would keep
         # every later view alive.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from lateen.api.findings import Finding
 from lateen.ir.cluster import Cluster, LoadAssignment
 from lateen.ir.listener import Listener
@@ -45,15 +47,20 @@ def configuration(view: View) -> ProxyConfiguration:
 
 def all_clusters(view: View) -> tuple[Cluster, ...]:
     """Clusters of every visible service, of the workload's own ports, and the fallbacks."""
-    found: list[Cluster] = []
+    sidecar = view.scope.type is ProxyType.SIDECAR
+    own = inbound.clusters(view) if sidecar else gateway_clusters.sni_clusters(view)
+    return (*_service_clusters(view), *own, *clusters.fallback_clusters(view))
+
+
+def outbound_clusters(view: View) -> tuple[Cluster, ...]:
+    """Clusters of every visible service, and the fallbacks: what proxies of different workloads
+    share."""
+    return (*_service_clusters(view), *clusters.fallback_clusters(view))
+
+
+def _service_clusters(view: View) -> Iterator[Cluster]:
     for service in view.services:
-        found += clusters.outbound_clusters(view, service)
-    if view.scope.type is ProxyType.SIDECAR:
-        found += inbound.clusters(view)
-    else:
-        found += gateway_clusters.sni_clusters(view)
-    found += clusters.fallback_clusters(view)
-    return tuple(found)
+        yield from clusters.outbound_clusters(view, service)
 
 
 def all_load_assignments(view: View) -> tuple[LoadAssignment, ...]:
@@ -71,6 +78,11 @@ def all_listeners(view: View) -> tuple[Listener, ...]:
     if view.scope.type is ProxyType.SIDECAR:
         return (*outbound.listeners(view), *inbound.listeners(view))
     return gateway.listeners(view)
+
+
+def outbound_listeners(view: View) -> tuple[Listener, ...]:
+    """Outbound listeners of a sidecar: what those of different workloads share."""
+    return outbound.listeners(view)
 
 
 def route_names(view: View) -> tuple[str, ...]:
