@@ -114,7 +114,7 @@ async def test_a_client_catches_up_after_a_gap(api: Api) -> None:
     events = AsyncClient(api.path).watch(PATH)
     seen = [await anext(events) for _ in range(3)]
     assert [verb for verb, _ in seen] == ["ADDED", "ADDED", "SYNCED"]
-    pending = asyncio.create_task(anext(events))
+    pending = asyncio.ensure_future(anext(events))
     while not api.store._subscriptions:
         await asyncio.sleep(0.01)
     # The server ends the watch; what happens before the client is back must not be missed.

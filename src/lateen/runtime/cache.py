@@ -39,6 +39,7 @@ class ObjectCache:
         self._objects: dict[str, dict[tuple[str, str], Raw]] = {kind: {} for kind in WATCHED}
         self._listeners: list[Listener] = []
         self._missing = set(WATCHED)
+        self._told = dict.fromkeys(WATCHED, 0)
         self.ready = asyncio.Event()
 
     def listen(self, listener: Listener) -> None:
@@ -54,8 +55,13 @@ class ObjectCache:
         return self._objects[kind].get((namespace, name))
 
     def put(self, raw: Raw) -> None:
-        """Take over an answer of the API before the watch tells of it, unless it is older."""
-        self._take("MODIFIED", str(raw["kind"]), raw)
+        """Take over an answer of the API before the watch tells of it.
+
+        What the watch has told already is left out: the object may be gone by now.
+        """
+        kind = str(raw["kind"])
+        if _revision(raw) > self._told[kind]:
+            self._take("MODIFIED", kind, raw)
 
     async def run(self) -> None:
         """Watch all kinds for ever."""
@@ -65,12 +71,23 @@ class ObjectCache:
 
     async def _follow(self, kind: str, path: str) -> None:
         async for verb, raw in self._client.watch(path):
+            self._told[kind] = max(self._told[kind], _revision(raw))
             if verb == "SYNCED":
+                self._drop_missing(kind, raw)
                 self._missing.discard(kind)
                 if not self._missing:
                     self.ready.set()
                 continue
             self._take(verb, kind, raw)
+
+    def _drop_missing(self, kind: str, listing: Raw) -> None:
+        """Forget objects that went while nobody watched, also those the watch never told of."""
+        present = {(namespace_of(item), name_of(item)) for item in listing.get("items") or []}
+        for place, raw in list(self._objects[kind].items()):
+            if place not in present and _revision(raw) <= _revision(listing):
+                self._objects[kind].pop(place)
+                for listener in self._listeners:
+                    listener("DELETED", kind, raw)
 
     def _take(self, verb: str, kind: str, raw: Raw) -> None:
         place = (namespace_of(raw), name_of(raw))

@@ -46,6 +46,8 @@ class ContainerWorker:
     connect: Connect
     on_change: Callable[[], None]
     restart_policy: str = "Always"
+    grace: float = 30.0
+    """Seconds a container has to end after its liveness probe gave up."""
     ready: bool = False
     started: bool = False
     restarts: int = 0
@@ -56,6 +58,8 @@ class ContainerWorker:
     process: Process | None = None
     _stopping: bool = False
     _started_at: str = ""
+    _end_reason: str = ""
+    """What a probe said when it gave up."""
 
     @property
     def name(self) -> str:
@@ -85,6 +89,8 @@ class ContainerWorker:
         """Keep it running by its restart policy; returns the last exit status."""
         backoff = 0.0
         while True:
+            if self._stopping:
+                return self.exit_status or 0
             began = time.monotonic()
             status = await self._run_once()
             if self._stopping or not self._restarts_after(status):
@@ -93,12 +99,16 @@ class ContainerWorker:
                 return status
             if time.monotonic() - began > STABLE_AFTER:
                 backoff = 0.0
-            self.last_state = self.state
+            why = f"exited with {status}"
+            if "terminated" in self.state:
+                self.last_state = self.state
+            else:
+                why = str(self.state.get("waiting", {}).get("message", why))
             if backoff:
                 self.state = {
                     "waiting": {
                         "reason": "CrashLoopBackOff",
-                        "message": f"exited with {status}; starts again in {backoff:.0f} s",
+                        "message": f"{why}; starts again in {backoff:.0f} s",
                     }
                 }
                 self.on_change()
@@ -114,24 +124,32 @@ class ContainerWorker:
             return
         deadline = time.monotonic() + grace
         await self._pre_stop(grace)
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, NodeError):
             await process.signal(signal.SIGTERM)
-        while self.process is process and time.monotonic() < deadline:
-            await asyncio.sleep(0.01)
-        if self.process is process:
-            with contextlib.suppress(OSError):
-                await process.signal(signal.SIGKILL)
+        await self._end(process, deadline)
 
     async def kill(self, reason: str) -> None:
         """End the process because a probe gave up; the restart policy decides what follows."""
-        self.last_state = {"terminated": {"reason": "Unhealthy", "message": reason}}
-        if self.process is not None:
-            with contextlib.suppress(OSError):
-                await self.process.signal(signal.SIGTERM)
-                await asyncio.sleep(1.0)
-            with contextlib.suppress(OSError):
-                if self.process is not None:
-                    await self.process.signal(signal.SIGKILL)
+        process = self.process
+        if process is None:
+            return
+        self._end_reason = reason
+        with contextlib.suppress(OSError, NodeError):
+            await process.signal(signal.SIGTERM)
+        await self._end(process, time.monotonic() + self._kill_grace())
+
+    async def _end(self, process: Process, deadline: float) -> None:
+        """SIGKILL for this very process if it is still there at ``deadline``."""
+        while self.process is process and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
+        if self.process is process:
+            with contextlib.suppress(OSError, NodeError):
+                await process.signal(signal.SIGKILL)
+
+    def _kill_grace(self) -> float:
+        probe = self.raw.get("livenessProbe") or {}
+        given = probe.get("terminationGracePeriodSeconds")
+        return float(given if given is not None else self.grace)
 
     async def _run_once(self) -> int:
         try:
@@ -170,8 +188,10 @@ class ContainerWorker:
                 "reason": reason,
                 "startedAt": self._started_at,
                 "finishedAt": now(),
+                **({"message": self._end_reason} if self._end_reason else {}),
             }
         }
+        self._end_reason = ""
         self.on_change()
         return status
 
@@ -195,7 +215,7 @@ class ContainerWorker:
         if hook.get("sleep"):
             await asyncio.sleep(float(hook["sleep"].get("seconds", 0)))
         elif hook.get("exec"):
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, NodeError):
                 await self.execute(tuple(hook["exec"].get("command") or ()))
         elif hook.get("httpGet"):
             await self._http_hook(hook["httpGet"])

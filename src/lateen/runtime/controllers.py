@@ -76,6 +76,9 @@ class WorkloadControllers:
             except (ApiError, ApiUnavailable, OSError, TimeoutError) as error:
                 logger.warning("%s %s/%s: %s; tried again", *key, error)
                 asyncio.get_running_loop().call_later(RETRY_SECONDS, self._enqueue, key)
+            except Exception:
+                # One workload that cannot be planned must not stop all others.
+                logger.exception("%s %s/%s cannot be reconciled", *key)
 
     def _enqueue(self, key: _Key) -> None:
         if key not in self._queued:
@@ -116,8 +119,10 @@ class WorkloadControllers:
 
     async def _create_pod(self, workload: Raw, kind: str, new: NewPod) -> None:
         pod = pod_from_template(workload, kind, new)
-        namespace = self._cache.find("Namespace", "", namespace_of(pod))
-        decision = decide(labels_of(namespace) if namespace else {}, pod)
+        # Asked now: the cache may not have heard of a namespace made a moment ago, and a pod that
+        # misses its sidecar speaks plaintext.
+        namespace = await namespace_labels(self._client, namespace_of(pod))
+        decision = decide(namespace, pod)
         if decision.inject:
             pod = inject(pod, decision)
         path = path_for("v1", "pods", namespace_of(pod))
@@ -134,10 +139,23 @@ class WorkloadControllers:
     async def _delete_pod(self, pod: Raw) -> None:
         path = path_for("v1", "pods", namespace_of(pod), name_of(pod))
         try:
-            self._cache.put(await self._client.request("DELETE", path))
+            answer = await self._client.request("DELETE", path)
+            if deleting(answer):
+                self._cache.put(answer)
         except ApiError as error:
             if error.status != 404:
                 raise
+
+
+async def namespace_labels(client: AsyncClient, name: str) -> dict[str, str]:
+    """Labels of a namespace as the API has them now; none when it does not exist."""
+    try:
+        raw: Raw = await client.request("GET", path_for("v1", "namespaces", name=name))
+    except ApiError as error:
+        if error.status == 404:
+            return {}
+        raise
+    return labels_of(raw)
 
 
 def pod_from_template(workload: Raw, kind: str, new: NewPod) -> Raw:
@@ -156,10 +174,13 @@ def pod_from_template(workload: Raw, kind: str, new: NewPod) -> Raw:
         middle = f"-{new.template_hash}" if kind in ("Deployment", "ReplicaSet") else ""
         pod_name = f"{name}{middle}-{suffix}"
         labels[TEMPLATE_HASH] = new.template_hash
+        if kind == "Job":
+            labels["job-name"] = labels["batch.kubernetes.io/job-name"] = name
     spec = dict(template.get("spec") or {})
     if kind == "StatefulSet":
         spec.setdefault("hostname", pod_name)
         spec.setdefault("subdomain", str(spec_of(workload).get("serviceName") or ""))
+        spec["volumes"] = _with_claims(workload, spec.get("volumes") or [], pod_name)
     owner = {
         "apiVersion": _PATHS[kind][0],
         "kind": kind,
@@ -180,3 +201,13 @@ def pod_from_template(workload: Raw, kind: str, new: NewPod) -> Raw:
         },
         "spec": spec,
     }
+
+
+def _with_claims(workload: Raw, volumes: Sequence[Raw], pod_name: str) -> list[Raw]:
+    """The pod's volumes with one for each of the StatefulSet's ``volumeClaimTemplates``."""
+    names = [name_of(claim) for claim in spec_of(workload).get("volumeClaimTemplates") or []]
+    claims = [
+        {"name": name, "persistentVolumeClaim": {"claimName": f"{name}-{pod_name}"}}
+        for name in names
+    ]
+    return [*(volume for volume in volumes if volume["name"] not in names), *claims]

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import base64
+import math
+import os
 import re
 from collections.abc import Iterable, Mapping
+from fractions import Fraction
 from typing import Protocol
 
 from lateen.runtime.raw import Raw, annotations_of, labels_of, name_of, namespace_of, spec_of
 
 _REFERENCE = re.compile(r"\$\$|\$\(([A-Za-z_][A-Za-z0-9_.-]*)\)")
 _SUBSCRIPT = re.compile(r"metadata\.(labels|annotations)\['([^']+)'\]")
+
+
+_QUANTITY = re.compile(r"([0-9.]+(?:[eE][+-]?[0-9]+)?)(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi|)")
+_SUFFIXES = {
+    "": Fraction(1),
+    "m": Fraction(1, 1000),
+    **{letter: Fraction(1000**power) for power, letter in enumerate("kMGTP", 1)},
+    **{f"{letter}i": Fraction(1024**power) for power, letter in enumerate("KMGTP", 1)},
+}
+NODE_ADDRESS = "10.244.0.1"
+"""The node's own address on its bridge."""
 
 
 class MissingReference(Exception):
@@ -79,13 +93,13 @@ def service_variables(services: Iterable[Raw], namespace: str) -> dict[str, str]
     return result
 
 
-def field_value(pod: Raw, path: str, pod_ip: str, node_name: str) -> str | None:
-    """A downward-API field (``fieldRef.fieldPath``), None when there is no such field."""
+def field_value(pod: Raw, path: str, pod_ip: str, node_name: str) -> str:
+    """A downward-API field (``fieldRef.fieldPath``). Raises `MissingReference` for others."""
     match = _SUBSCRIPT.fullmatch(path)
     if match:
         values = labels_of(pod) if match.group(1) == "labels" else annotations_of(pod)
         return values.get(match.group(2), "")
-    return {
+    fields = {
         "metadata.name": name_of(pod),
         "metadata.namespace": namespace_of(pod),
         "metadata.uid": str(pod["metadata"].get("uid") or ""),
@@ -95,13 +109,17 @@ def field_value(pod: Raw, path: str, pod_ip: str, node_name: str) -> str | None:
         "spec.serviceAccountName": str(spec_of(pod).get("serviceAccountName") or "default"),
         "status.podIP": pod_ip,
         "status.podIPs": pod_ip,
-        "status.hostIP": "10.244.0.1",
-    }.get(path)
+        "status.hostIP": NODE_ADDRESS,
+        "status.hostIPs": NODE_ADDRESS,
+    }
+    if path not in fields:
+        raise MissingReference(f"there is no field {path!r} for fieldRef")
+    return fields[path]
 
 
 def secret_bytes(secret: Raw) -> dict[str, bytes]:
     """Content of a Secret: ``data`` decoded, ``stringData`` as it is."""
-    content = {k: base64.b64decode(v or "") for k, v in (secret.get("data") or {}).items()}
+    content = {k: _decoded(secret, k, v) for k, v in (secret.get("data") or {}).items()}
     content.update({k: v.encode() for k, v in (secret.get("stringData") or {}).items()})
     return content
 
@@ -110,8 +128,16 @@ def config_bytes(config_map: Raw) -> dict[str, bytes]:
     """Content of a ConfigMap: ``data`` and ``binaryData``."""
     content = {k: str(v).encode() for k, v in (config_map.get("data") or {}).items()}
     for key, value in (config_map.get("binaryData") or {}).items():
-        content[key] = base64.b64decode(value or "")
+        content[key] = _decoded(config_map, key, value)
     return content
+
+
+def _decoded(raw: Raw, key: str, value: str | None) -> bytes:
+    try:
+        return base64.b64decode(value or "")
+    except ValueError:
+        where = f"{namespace_of(raw)}/{name_of(raw)}"
+        raise MissingReference(f"key {key} of {raw.get('kind')} {where} is not base64") from None
 
 
 def _whole(source: Raw, namespace: str, objects: Objects) -> dict[str, str]:
@@ -136,7 +162,7 @@ def _value_from(
     if source.get("fieldRef"):
         return field_value(pod, source["fieldRef"]["fieldPath"], pod_ip, node_name)
     if source.get("resourceFieldRef"):
-        return _resource(source["resourceFieldRef"], container)
+        return resource_value(source["resourceFieldRef"], pod, container)
     for field, kind, read in (
         ("configMapKeyRef", "ConfigMap", config_bytes),
         ("secretKeyRef", "Secret", secret_bytes),
@@ -157,9 +183,35 @@ def _value_from(
     return None
 
 
-def _resource(reference: Raw, container: Raw) -> str:
+def resource_value(reference: Raw, pod: Raw, container: Raw) -> str:
+    """``resourceFieldRef``: a limit or request divided by ``divisor``, rounded up.
+
+    A limit that is not set is what the machine has. Raises `MissingReference` for text that is no
+    quantity.
+    """
+    wanted = reference.get("containerName")
+    for candidate in spec_of(pod).get("containers") or []:
+        if wanted and candidate.get("name") == wanted:
+            container = candidate
     kind, _, name = str(reference.get("resource", "")).partition(".")
-    return str(((container.get("resources") or {}).get(kind) or {}).get(name) or "0")
+    given = ((container.get("resources") or {}).get(kind) or {}).get(name)
+    amount = _machine(name) if given is None and kind == "limits" else _quantity(given or "0")
+    return str(math.ceil(amount / (_quantity(reference.get("divisor") or "1") or 1)))
+
+
+def _machine(name: str) -> Fraction:
+    if name == "cpu":
+        return Fraction(os.cpu_count() or 1)
+    if name == "memory":
+        return Fraction(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    return Fraction(0)
+
+
+def _quantity(text: object) -> Fraction:
+    match = _QUANTITY.fullmatch(str(text))
+    if match is None:
+        raise MissingReference(f"{text!r} is not a resource quantity")
+    return Fraction(match[1]) * _SUFFIXES[match[2]]
 
 
 def _lines(values: Mapping[str, str]) -> str:

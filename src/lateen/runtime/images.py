@@ -46,6 +46,10 @@ class ImageCatalog:
             name, equals, command = line.partition("=")
             if not equals or not name.strip() or not command.strip():
                 raise ValueError(f"{line!r} is not NAME=COMMAND")
+            try:
+                shlex.split(command)
+            except ValueError as error:
+                raise ValueError(f"{line!r}: {error}") from None
             given.append((name.strip(), command.strip()))
         return cls(tuple(given))
 

@@ -130,6 +130,7 @@ class Publisher:
     """Service port to host port, as the user asked with ``--publish``."""
     address: str = "127.0.0.1"
     published: dict[tuple[str, int], tuple[int, Published]] = field(default_factory=dict)
+    _targets: dict[tuple[str, int], str] = field(default_factory=dict)
     problems: dict[tuple[str, int], str] = field(default_factory=dict)
 
     def table(self) -> list[Raw]:
@@ -150,7 +151,8 @@ class Publisher:
                 number = int(port["port"])
                 if number not in UNPUBLISHED_PORTS and port.get("protocol", "TCP") == "TCP":
                     present[full_name(service), number] = str(spec["clusterIP"])
-        for key in [key for key in self.published if key not in present]:
+        # A service that was deleted and made again may have another address.
+        for key in [k for k in self.published if present.get(k) != self._targets.get(k)]:
             await self.published.pop(key)[1].close()
         for key in [key for key in self.problems if key not in present]:
             self.problems.pop(key)
@@ -172,6 +174,7 @@ class Publisher:
             return
         self.problems.pop(key, None)
         self.published[key] = (host_port, published)
+        self._targets[key] = cluster_ip
         logger.info("%s port %d is published on %s:%d", service, port, self.address, host_port)
 
     def _problem(self, key: tuple[str, int], text: str) -> None:

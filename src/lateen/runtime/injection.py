@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ TLS_MODE = "security.istio.io/tlsMode"
 CANONICAL_NAME = "service.istio.io/canonical-name"
 CANONICAL_REVISION = "service.istio.io/canonical-revision"
 STATUS = "sidecar.istio.io/status"
+_HOLD = re.compile(r"""holdApplicationUntilProxyStarts["']?\s*:\s*["']?(true|false)""")
 NEVER_INJECTED = frozenset({"kube-system", "kube-public", "kube-node-lease", "local-path-storage"})
 
 
@@ -30,9 +32,12 @@ class Decision:
 def decide(namespace_labels: Mapping[str, str], pod: Raw, *, default: bool = False) -> Decision:
     """Istio's order of precedence.
 
-    Pods on the host's network never; the system namespaces never; the pod's label (or annotation)
-    ``sidecar.istio.io/inject`` or revision label; then the namespace's ``istio-injection`` label or
-    revision label; then ``default`` (``enableNamespacesByDefault``).
+    Pods on the host's network never; the system namespaces never. Who is asked at all: the
+    namespace's ``istio-injection`` label, else its revision label, else the pod's revision label,
+    else the pod's label ``sidecar.istio.io/inject: "true"``, else ``default``
+    (``enableNamespacesByDefault``). Of those, a pod leaves with ``sidecar.istio.io/inject:
+    "false"`` as label or annotation. So ``istio-injection: disabled`` cannot be overridden by a
+    pod, and an annotation cannot opt in.
     """
     namespace = str(pod["metadata"].get("namespace") or "default")
     gateway = "gateway" in _templates(pod)
@@ -40,21 +45,24 @@ def decide(namespace_labels: Mapping[str, str], pod: Raw, *, default: bool = Fal
         return Decision(False, reason="the pod uses the host's network")
     if namespace in NEVER_INJECTED:
         return Decision(False, reason=f"namespace {namespace} is never injected")
-    wish = labels_of(pod).get(INJECT, annotations_of(pod).get(INJECT))
+    label = labels_of(pod).get(INJECT)
     space = namespace_labels.get("istio-injection")
-    if space == "disabled" and wish != "true":
-        return Decision(False, reason="namespace label istio-injection=disabled")
-    if wish is not None:
-        if wish.lower() in ("true", "y", "yes", "on", "1"):
-            return Decision(True, gateway, f"the pod's {INJECT}={wish}")
-        return Decision(False, reason=f"the pod's {INJECT}={wish}")
-    if "istio.io/rev" in labels_of(pod):
-        return Decision(True, gateway, "the pod's label istio.io/rev")
-    if space == "enabled":
-        return Decision(True, gateway, "namespace label istio-injection=enabled")
-    if "istio.io/rev" in namespace_labels and space is None:
-        return Decision(True, gateway, "namespace label istio.io/rev")
-    return Decision(default, gateway, "the mesh's default")
+    if space is not None:
+        selected, reason = space == "enabled", f"namespace label istio-injection={space}"
+    elif "istio.io/rev" in namespace_labels:
+        selected, reason = True, "namespace label istio.io/rev"
+    elif "istio.io/rev" in labels_of(pod):
+        selected, reason = True, "the pod's label istio.io/rev"
+    elif label == "true":
+        selected, reason = True, f"the pod's label {INJECT}=true"
+    else:
+        selected, reason = default, "the mesh's default"
+    if not selected:
+        return Decision(False, reason=reason)
+    # The label decides over the annotation; a value that is neither true nor false says nothing.
+    if (label if label is not None else annotations_of(pod).get(INJECT)) == "false":
+        return Decision(False, reason=f"the pod's {INJECT}=false")
+    return Decision(True, gateway, reason)
 
 
 def inject(pod: Raw, decision: Decision) -> Raw:
@@ -65,7 +73,9 @@ def inject(pod: Raw, decision: Decision) -> Raw:
     """
     metadata = dict(pod["metadata"])
     labels = dict(labels_of(pod))
-    labels.setdefault(TLS_MODE, "istio")
+    if not decision.gateway:
+        # A gateway's listeners speak what its Gateways say; clients must not assume mesh mTLS.
+        labels.setdefault(TLS_MODE, "istio")
     labels.setdefault(CANONICAL_NAME, canonical_name(pod))
     labels.setdefault(CANONICAL_REVISION, canonical_revision(pod))
     annotations = dict(annotations_of(pod))
@@ -128,9 +138,8 @@ def holds_application(pod: Raw, mesh_default: bool = True) -> bool:
     Without it a program's first requests fail for no reason the user can see.
     """
     config = annotations_of(pod).get("proxy.istio.io/config", "")
-    if "holdApplicationUntilProxyStarts" not in config:
-        return mesh_default
-    return "holdApplicationUntilProxyStarts: false" not in config.replace('"', "")
+    match = _HOLD.search(config)
+    return mesh_default if match is None else match[1] == "true"
 
 
 def _templates(pod: Raw) -> list[str]:

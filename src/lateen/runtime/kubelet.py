@@ -6,13 +6,13 @@ import asyncio
 import ipaddress
 import logging
 
+from lateen.runtime.controllers import namespace_labels
 from lateen.runtime.injection import decide, inject, is_injected
 from lateen.runtime.pod import PodContext, PodWorker
 from lateen.runtime.raw import (
     Raw,
     deleting,
     full_name,
-    labels_of,
     name_of,
     namespace_of,
     owner_of,
@@ -96,6 +96,10 @@ class Kubelet:
             if verb != "DELETED" and not deleting(pod):
                 task = asyncio.ensure_future(self._adopt(pod))
                 task.add_done_callback(_report)
+        elif _uid(worker.pod) != _uid(pod):
+            # Another object of the same name: it has to wait for this one's end.
+            if verb != "DELETED":
+                worker.stop(float(worker.pod["metadata"].get("deletionGracePeriodSeconds") or 0.0))
         elif verb == "DELETED" or deleting(pod):
             grace = pod["metadata"].get("deletionGracePeriodSeconds")
             worker.stop(float(grace if grace is not None else 30.0))
@@ -106,8 +110,19 @@ class Kubelet:
         key = full_name(pod)
         if key in self.workers:
             return
-        pod = await self._injected(pod)
-        if key in self.workers:
+        while True:
+            try:
+                pod = await self._injected(pod)
+            except ApiError as error:
+                if error.status == 404:
+                    return
+                logger.warning("pod %s cannot be prepared: %s; tried again", key, error)
+            except ApiUnavailable as error:
+                logger.warning("pod %s waits for the control plane: %s", key, error)
+            else:
+                break
+            await asyncio.sleep(0.5)
+        if key in self.workers or self._stopping:
             return
         worker = PodWorker(self._context, pod, self._addresses.take())
         self.workers[key] = worker
@@ -119,8 +134,8 @@ class Kubelet:
         """Pods that no controller made are injected here, and the store is told."""
         if is_injected(pod) or owner_of(pod)[0]:
             return pod
-        namespace = self._context.cache.find("Namespace", "", namespace_of(pod))
-        decision = decide(labels_of(namespace) if namespace else {}, pod)
+        namespace = await namespace_labels(self._context.client, namespace_of(pod))
+        decision = decide(namespace, pod)
         if not decision.inject:
             return pod
         path = path_for("v1", "pods", namespace_of(pod), name_of(pod))
@@ -142,21 +157,34 @@ class Kubelet:
             self.workers.pop(worker.key, None)
             self._tasks.pop(worker.key, None)
             self._addresses.give_back(worker.ip)
-        if not self._stopping:
-            await self._forget(worker.pod)
+        if self._stopping:
+            return
+        await self._forget(worker.pod)
+        successor = self._context.cache.find("Pod", namespace_of(worker.pod), name_of(worker.pod))
+        if successor is not None and _uid(successor) != _uid(worker.pod):
+            await self._adopt(successor)
 
     async def _forget(self, pod: Raw) -> None:
         path = path_for("v1", "pods", namespace_of(pod), name_of(pod))
+        # Only this very object: one of the same name may have been made meanwhile.
+        options = {"gracePeriodSeconds": 0, "preconditions": {"uid": _uid(pod)}}
         for _attempt in range(50):
             try:
-                await self._context.client.request("DELETE", f"{path}?gracePeriodSeconds=0")
+                await self._context.client.request("DELETE", path, options)
             except ApiError as error:
-                if error.status != 404:
+                if error.status >= 500:
+                    await asyncio.sleep(0.2)
+                    continue
+                if error.status not in (404, 409):
                     logger.warning("pod %s cannot be removed: %s", full_name(pod), error)
             except (ApiUnavailable, OSError, TimeoutError):
                 await asyncio.sleep(0.2)
                 continue
             return
+
+
+def _uid(pod: Raw) -> str:
+    return str(pod["metadata"].get("uid") or "")
 
 
 def grace_of(pod: Raw) -> float:

@@ -14,14 +14,19 @@ def resolv_conf(pod: Raw, dns_address: str, domain: str) -> str:
     """/etc/resolv.conf by ``dnsConfig`` and Kubernetes' ``ClusterFirst`` policy."""
     config = spec_of(pod).get("dnsConfig") or {}
     namespace = namespace_of(pod)
-    searches = [f"{namespace}.svc.{domain}", f"svc.{domain}", domain, *config.get("searches", [])]
-    options = [
-        f"{option['name']}:{option['value']}" if option.get("value") else option["name"]
-        for option in config.get("options") or [{"name": "ndots", "value": "5"}]
-    ]
-    servers = config.get("nameservers") or [dns_address]
-    lines = [f"nameserver {server}" for server in servers]
-    return "\n".join([*lines, f"search {' '.join(searches)}", f"options {' '.join(options)}", ""])
+    own = spec_of(pod).get("dnsPolicy") == "None"
+    cluster = [f"{namespace}.svc.{domain}", f"svc.{domain}", domain]
+    searches = [*([] if own else cluster), *(config.get("searches") or [])]
+    options = {} if own else {"ndots": "5"}
+    options.update({o["name"]: str(o.get("value") or "") for o in config.get("options") or []})
+    servers = [*([] if own else [dns_address]), *(config.get("nameservers") or [])]
+    lines = [f"nameserver {server}" for server in dict.fromkeys(servers)]
+    if searches:
+        lines.append(f"search {' '.join(dict.fromkeys(searches))}")
+    if options:
+        written = [f"{name}:{value}" if value else name for name, value in options.items()]
+        lines.append(f"options {' '.join(written)}")
+    return "\n".join([*lines, ""])
 
 
 def hosts(pod: Raw, ip: str, hostname: str, domain: str) -> str:

@@ -41,7 +41,11 @@ def build(services: Iterable[Raw], pods: Iterable[Raw], slices: Iterable[Raw]) -
             protocol = str(port.get("protocol") or "TCP").lower()
             if protocol not in ("tcp", "udp"):
                 continue
-            endpoints = _from_slices(own_slices, port) or _from_pods(service, port, candidates)
+            endpoints = (
+                _from_slices(own_slices, port)
+                if own_slices
+                else _from_pods(service, port, candidates)
+            )
             ports.append(
                 ServicePort(
                     address,
@@ -91,6 +95,7 @@ def _from_slices(slices: Iterable[Raw], port: Raw) -> list[tuple[str, int]]:
                 p.get("port")
                 for p in item.get("ports") or []
                 if (p.get("name") or "") == (port.get("name") or "")
+                and (p.get("protocol") or "TCP") == (port.get("protocol") or "TCP")
             ),
             None,
         )

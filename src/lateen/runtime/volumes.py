@@ -11,7 +11,9 @@ from lateen.runtime.environment import (
     MissingReference,
     Objects,
     config_bytes,
+    expand,
     field_value,
+    resource_value,
     secret_bytes,
 )
 from lateen.runtime.node.spec import Mount
@@ -30,9 +32,15 @@ def prepare_volumes(
     ``tokens`` are service-account tokens by audience (``""`` is the default one). Raises
     `MissingReference` and `VolumeUnsupported`.
     """
+    root.mkdir(parents=True, exist_ok=True)
+    # Secrets inside have the modes that the pod's users need; nobody else gets this far.
+    root.chmod(0o700)
     result: dict[str, Path] = {}
     for volume in spec_of(pod).get("volumes") or []:
-        directory = root / volume["name"]
+        directory = root / _inside(volume["name"])
+        if "persistentVolumeClaim" in volume:
+            result[volume["name"]] = _claim(volume["persistentVolumeClaim"], root)
+            continue
         source = _source(volume, pod, pod_ip, node_name, objects, tokens)
         if isinstance(source, Path):
             result[volume["name"]] = source
@@ -63,27 +71,39 @@ def write_files(directory: Path, files: Mapping[str, tuple[bytes, int]]) -> None
     directory.mkdir(parents=True, exist_ok=True)
     directory.chmod(0o755 if files else 0o777)
     for name, (content, mode) in files.items():
-        target = directory / name
-        target.parent.mkdir(parents=True, exist_ok=True)
+        target = directory / _inside(name)
+        for parent in reversed(target.relative_to(directory).parents[:-1]):
+            # Whatever the node's umask is: the pod's users must get through.
+            (directory / parent).mkdir(exist_ok=True)
+            (directory / parent).chmod(0o755)
         temporary = target.with_name(f".{target.name}.new")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        temporary.unlink(missing_ok=True)
+        # A container may have left a link here that leads out of the volume.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(temporary, flags, mode)
         with os.fdopen(descriptor, "wb") as stream:
+            os.fchmod(stream.fileno(), mode)
             stream.write(content)
-        temporary.chmod(mode)
         temporary.rename(target)
 
 
-def container_mounts(container: Raw, volumes: Mapping[str, Path]) -> list[Mount]:
-    """The container's ``volumeMounts``. Raises `MissingReference` for an undeclared volume."""
+def container_mounts(
+    container: Raw, volumes: Mapping[str, Path], environment: Mapping[str, str] | None = None
+) -> list[Mount]:
+    """The container's ``volumeMounts``; ``environment`` is for ``subPathExpr``.
+
+    Raises `MissingReference` for an undeclared volume, `VolumeUnsupported` for a ``subPath`` that
+    leaves its volume, also through a symbolic link.
+    """
     mounts = []
     for mount in container.get("volumeMounts") or []:
         directory = volumes.get(mount["name"])
         if directory is None:
             raise MissingReference(f"volume {mount['name']!r} is mounted but not declared")
         sub_path = mount.get("subPath") or ""
-        source = directory / sub_path if sub_path else directory
-        if sub_path and not source.exists():
-            source.mkdir(parents=True, exist_ok=True)
+        if mount.get("subPathExpr"):
+            sub_path = expand(mount["subPathExpr"], environment or {})
+        source = _sub_path(directory, sub_path) if sub_path else directory
         mounts.append(Mount(str(source), mount["mountPath"], bool(mount.get("readOnly"))))
     return mounts
 
@@ -94,6 +114,39 @@ def remove_volumes(root: Path) -> None:
 
 
 Files = dict[str, tuple[bytes, int]]
+_FILE_MODE = 0o644
+"""Kubernetes' ``defaultMode`` of generated files."""
+
+
+def _sub_path(directory: Path, sub_path: str) -> Path:
+    source = directory / _inside(sub_path)
+    whole = directory.resolve()
+    if not source.resolve().is_relative_to(whole):
+        raise VolumeUnsupported(f"subPath {sub_path!r} leaves its volume through a link")
+    source = source.resolve()
+    if not source.exists():
+        source.mkdir(parents=True, exist_ok=True)
+    return source
+
+
+def _claim(source: Raw, root: Path) -> Path:
+    """A claimed volume: one directory per claim and namespace, which lives as long as the mesh."""
+    directory = root.parents[1] / ".claims" / _inside(str(source["claimName"]))
+    directory.mkdir(parents=True, exist_ok=True)
+    directory.parent.chmod(0o700)
+    directory.chmod(0o777)
+    return directory
+
+
+def _host_path(source: Raw) -> Path:
+    path, kind = Path(source["path"]), source.get("type") or ""
+    if kind == "DirectoryOrCreate":
+        path.mkdir(parents=True, exist_ok=True)
+    elif kind == "FileOrCreate":
+        path.touch(exist_ok=True)
+    if not path.exists():
+        raise MissingReference(f"hostPath {path} does not exist on this machine")
+    return path
 
 
 def _source(
@@ -106,7 +159,7 @@ def _source(
 ) -> Files | Path:
     namespace = namespace_of(pod)
     if "hostPath" in volume:
-        return Path(volume["hostPath"]["path"])
+        return _host_path(volume["hostPath"])
     if "emptyDir" in volume or "ephemeral" in volume:
         return {}
     if "configMap" in volume:
@@ -117,20 +170,23 @@ def _source(
         return _downward(volume["downwardAPI"], pod, pod_ip, node_name)
     if "projected" in volume:
         files: Files = {}
+        mode = {"defaultMode": volume["projected"].get("defaultMode") or _FILE_MODE}
         for source in volume["projected"].get("sources") or []:
             if "serviceAccountToken" in source:
                 files.update(_token(source["serviceAccountToken"], tokens))
             elif "configMap" in source:
-                files.update(_config_map(source["configMap"], namespace, objects))
+                files.update(_config_map({**mode, **source["configMap"]}, namespace, objects))
             elif "secret" in source:
-                files.update(_secret(source["secret"], namespace, objects))
+                files.update(_secret({**mode, **source["secret"]}, namespace, objects))
             elif "downwardAPI" in source:
-                files.update(_downward(source["downwardAPI"], pod, pod_ip, node_name))
+                own = {**mode, **source["downwardAPI"]}
+                files.update(_downward(own, pod, pod_ip, node_name))
         return files
     kinds = [key for key in volume if key != "name"] or ["nothing"]
     raise VolumeUnsupported(
         f"volume {volume['name']!r} is of kind {kinds[0]}, which this machine cannot provide; "
-        "emptyDir, hostPath, configMap, secret, downwardAPI and projected work"
+        "emptyDir, hostPath, persistentVolumeClaim, configMap, secret, downwardAPI and "
+        "projected work"
     )
 
 
@@ -142,24 +198,21 @@ def _config_map(source: Raw, namespace: str, objects: Objects) -> Files:
 def _secret(source: Raw, namespace: str, objects: Objects) -> Files:
     name = source.get("secretName") or source.get("name")
     found = objects.find("Secret", namespace, str(name))
-    mode = int(source.get("defaultMode", 0o400))
-    return _items(source, found and secret_bytes(found), f"Secret {namespace}/{name}", mode)
+    return _items(source, found and secret_bytes(found), f"Secret {namespace}/{name}")
 
 
-def _items(
-    source: Raw, content: dict[str, bytes] | None, what: str, default_mode: int = 0o644
-) -> Files:
+def _items(source: Raw, content: dict[str, bytes] | None, what: str) -> Files:
     if content is None:
         if source.get("optional"):
             return {}
         raise MissingReference(f"{what} does not exist")
-    mode = int(source.get("defaultMode", default_mode))
+    mode = _mode(source.get("defaultMode"), _FILE_MODE)
     if not source.get("items"):
         return {key: (value, mode) for key, value in content.items()}
     files: Files = {}
     for item in source["items"]:
         if item["key"] in content:
-            files[_inside(item["path"])] = (content[item["key"]], int(item.get("mode", mode)))
+            files[_inside(item["path"])] = (content[item["key"]], _mode(item.get("mode"), mode))
         elif not source.get("optional"):
             raise MissingReference(f"{what} has no key {item['key']}")
     return files
@@ -168,10 +221,18 @@ def _items(
 def _downward(source: Raw, pod: Raw, pod_ip: str, node_name: str) -> Files:
     files: Files = {}
     for item in source.get("items") or []:
-        path = (item.get("fieldRef") or {}).get("fieldPath", "")
-        value = field_value(pod, path, pod_ip, node_name) or ""
-        files[_inside(item["path"])] = (value.encode(), 0o644)
+        if item.get("resourceFieldRef"):
+            value = resource_value(item["resourceFieldRef"], pod, {})
+        else:
+            path = (item.get("fieldRef") or {}).get("fieldPath", "")
+            value = field_value(pod, path, pod_ip, node_name)
+        mode = _mode(item.get("mode"), _mode(source.get("defaultMode"), _FILE_MODE))
+        files[_inside(item["path"])] = (value.encode(), mode)
     return files
+
+
+def _mode(given: object, default: int) -> int:
+    return int(given) & 0o777 if isinstance(given, int) else default
 
 
 def _token(source: Raw, tokens: Mapping[str, str]) -> Files:
@@ -181,6 +242,7 @@ def _token(source: Raw, tokens: Mapping[str, str]) -> Files:
 
 
 def _inside(path: str) -> str:
-    if path.startswith("/") or ".." in path.split("/"):
+    parts = path.split("/")
+    if path.startswith("/") or ".." in parts or not any(p not in ("", ".") for p in parts):
         raise VolumeUnsupported(f"path {path!r} of a volume leaves the volume")
     return path

@@ -67,7 +67,11 @@ def plan_deployment(workload: Raw, pods: Sequence[Raw]) -> Plan:
     status = _replica_status(workload, live, new, ready)
     strategy = spec.get("strategy") or {}
     if strategy.get("type") == "Recreate":
-        if old:
+        # Old and new never run together, not even while the old ones end.
+        ending = [
+            pod for pod in pods if deleting(pod) and labels_of(pod).get(TEMPLATE_HASH) != current
+        ]
+        if old or ending:
             return Plan(delete=tuple(name_of(pod) for pod in old), status=status)
         surge, unavailable = 0, wanted
     else:
@@ -85,8 +89,6 @@ def plan_deployment(workload: Raw, pods: Sequence[Raw]) -> Plan:
         # Not ready ones first: removing them takes nothing from anybody.
         by_worth = sorted(new, key=lambda pod: (is_ready(pod), name_of(pod)))
         delete += [name_of(pod) for pod in by_worth[:surplus]]
-    if wanted > 0 and not new and old and create == 0 and not delete:
-        create = 1
     return Plan((NewPod(current),) * create, tuple(delete), status)
 
 
@@ -113,6 +115,10 @@ def plan_stateful_set(workload: Raw, pods: Sequence[Raw]) -> Plan:
     ready = [pod for pod in live if is_ready(pod)]
     new = [pod for pod in live if labels_of(pod).get(REVISION_HASH) == current]
     status = _replica_status(workload, live, new, ready)
+    over = [pod for pod in live if finished(pod)]
+    if over:
+        # Its name is taken until it is gone; then it is made again.
+        return Plan(delete=tuple(name_of(pod) for pod in over), status=status)
     create: list[NewPod] = []
     for index in range(wanted):
         pod = by_index.get(index)
@@ -127,13 +133,23 @@ def plan_stateful_set(workload: Raw, pods: Sequence[Raw]) -> Plan:
         gone = beyond if parallel else beyond[:1]
         names = [name_of(by_index[i]) for i in gone if not deleting(by_index[i])]
         return Plan(delete=tuple(names), status=status)
-    if (spec.get("updateStrategy") or {}).get("type") == "OnDelete":
+    strategy = spec.get("updateStrategy") or {}
+    if strategy.get("type") == "OnDelete":
         return Plan(status=status)
-    for index in range(wanted - 1, -1, -1):
-        pod = by_index[index]
-        if labels_of(pod).get(REVISION_HASH) != current:
-            waits = deleting(pod) or (len(ready) < wanted and is_ready(pod))
-            return Plan(delete=() if waits else (name_of(pod),), status=status)
+    first = int((strategy.get("rollingUpdate") or {}).get("partition") or 0)
+    outdated = [
+        by_index[index]
+        for index in range(wanted - 1, first - 1, -1)
+        if index in by_index and labels_of(by_index[index]).get(REVISION_HASH) != current
+    ]
+    if any(deleting(pod) for pod in by_index.values()):
+        return Plan(status=status)
+    # One that does not work goes first: a good template must be able to replace a bad one.
+    broken = [pod for pod in outdated if not is_ready(pod)]
+    if broken:
+        return Plan(delete=(name_of(broken[0]),), status=status)
+    if outdated and len(ready) >= wanted:
+        return Plan(delete=(name_of(outdated[0]),), status=status)
     return Plan(status=status)
 
 
@@ -143,9 +159,14 @@ def plan_job(workload: Raw, pods: Sequence[Raw]) -> Plan:
     completions = int(spec.get("completions") or 1)
     parallelism = int(spec.get("parallelism") or 1)
     limit = int(spec["backoffLimit"]) if spec.get("backoffLimit") is not None else 6
+    ended = _ended(workload)
+    if ended:
+        return Plan(status=ended)
     phases = [(pod.get("status") or {}).get("phase") for pod in pods]
     succeeded, failed = phases.count("Succeeded"), phases.count("Failed")
     active = [pod for pod in pods if not finished(pod) and not deleting(pod)]
+    # With `OnFailure` a pod fails by restarting its containers.
+    failed += sum(_restarts(pod) for pod in active)
     status: Raw = {"active": len(active), "succeeded": succeeded, "failed": failed}
     if succeeded >= completions:
         status["conditions"] = [{"type": "Complete", "status": "True"}]
@@ -153,6 +174,8 @@ def plan_job(workload: Raw, pods: Sequence[Raw]) -> Plan:
     if failed > limit:
         reason = {"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}
         status["conditions"] = [reason]
+        return Plan(delete=tuple(name_of(pod) for pod in active), status=status)
+    if spec.get("suspend"):
         return Plan(delete=tuple(name_of(pod) for pod in active), status=status)
     missing = min(parallelism, completions - succeeded) - len(active)
     current = template_hash(spec["template"])
@@ -181,6 +204,21 @@ def _share(value: Any, total: int, *, up: bool) -> int:  # noqa: ANN401 - Kubern
         exact = total * float(value[:-1]) / 100
         return math.ceil(exact) if up else math.floor(exact)
     return int(value)
+
+
+def _ended(job: Raw) -> Raw:
+    """A Job's status when it is over for good; its pods may be gone by now."""
+    status = job.get("status") or {}
+    for condition in status.get("conditions") or []:
+        if condition.get("type") in ("Complete", "Failed") and condition.get("status") == "True":
+            known = ("active", "succeeded", "failed", "conditions")
+            return {name: status[name] for name in known if name in status}
+    return {}
+
+
+def _restarts(pod: Raw) -> int:
+    statuses = (pod.get("status") or {}).get("containerStatuses") or []
+    return sum(int(s.get("restartCount") or 0) for s in statuses if s.get("name") != "istio-proxy")
 
 
 def _index(pod: Raw) -> int:
