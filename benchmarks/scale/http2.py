@@ -1,0 +1,251 @@
+"""As much of HTTP/2 (RFC 9113) as one gRPC stream of a client needs, on a non-blocking TLS socket.
+
+One connection carries one stream, as an Envoy's does. Windows towards us are opened wide; the
+server's windows are obeyed. Headers are written as literals and, on the way in, not decoded:
+only the end of a stream with its status text is looked at.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_DATA, _HEADERS, _RESET, _SETTINGS, _PING, _GOAWAY, _WINDOW = 0, 1, 3, 4, 6, 7, 8
+_MAX_WINDOW = 0x7FFFFFFF
+_REFILL = 64 * 1024 * 1024
+_INITIAL_WINDOW = 65_535
+_READ = 65_536
+_TEXT = re.compile(rb"[ -~]{6,}")
+
+
+class StreamEnded(Exception):
+    """The server ended the stream or the connection; the message says what it said."""
+
+
+@dataclass(slots=True)
+class Endpoint:
+    """Where to connect to, and how. ``tls`` None is clear text."""
+
+    host: str
+    port: int
+    path: str
+    authority: str
+    tls: ssl.SSLContext | None
+
+
+class Http2Stream:
+    """A gRPC stream. The owner polls `socket` and calls `on_ready` when it can be read from or
+    written to; `wants_write` says whether the latter matters."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        raw = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        raw.setblocking(False)
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._endpoint = endpoint
+        self.socket: socket.socket = raw
+        self._connected = False
+        self._secured = endpoint.tls is None
+        self._handshake_writes = False
+        self._out = bytearray()
+        self._in = bytearray()
+        self._message = bytearray()
+        self._waiting = bytearray()
+        self._connection_window = _INITIAL_WINDOW
+        self._stream_window = _INITIAL_WINDOW
+        self._initial_window = _INITIAL_WINDOW
+        self._frame_size = 16_384
+        self._consumed = 0
+        self.received = 0
+        """Bytes of HTTP/2 received."""
+        error = raw.connect_ex((endpoint.host, endpoint.port))
+        if error not in (0, 11, 115):  # EAGAIN, EINPROGRESS
+            raise OSError(error, "cannot connect")
+        self._out += (
+            _PREFACE
+            + _settings()
+            + _frame(_WINDOW, 0, 0, (_MAX_WINDOW - 65_535).to_bytes(4, "big"))
+        )
+        self._out += _frame(_HEADERS, 4, 1, _request_headers(endpoint))
+
+    @property
+    def wants_write(self) -> bool:
+        """Whether to wait for writability."""
+        return not self._connected or self._handshake_writes or (self._secured and bool(self._out))
+
+    def send(self, message: bytes) -> None:
+        """Queue a gRPC message."""
+        self._waiting += b"\0" + len(message).to_bytes(4, "big") + message
+        self._fill()
+
+    def close(self) -> None:
+        """Drop the connection."""
+        self.socket.close()
+
+    def on_ready(self) -> Iterator[bytes]:
+        """Make progress; yields complete messages. Raises `StreamEnded` and ``OSError``."""
+        if not self._connected:
+            error = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if error:
+                raise OSError(error, "cannot connect")
+            self._connected = True
+            if self._endpoint.tls is not None:
+                self.socket = self._endpoint.tls.wrap_socket(
+                    self.socket,
+                    server_hostname=self._endpoint.authority,
+                    do_handshake_on_connect=False,
+                )
+        if not self._secured and not self._handshake():
+            return
+        yield from self._read()
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what can be written."""
+        if not (self._connected and self._secured):
+            return
+        while self._out:
+            try:
+                sent = self.socket.send(self._out[:_READ])
+            except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
+                return
+            del self._out[:sent]
+
+    def _handshake(self) -> bool:
+        assert isinstance(self.socket, ssl.SSLSocket)
+        try:
+            self.socket.do_handshake()
+        except ssl.SSLWantReadError:
+            self._handshake_writes = False
+            return False
+        except ssl.SSLWantWriteError:
+            self._handshake_writes = True
+            return False
+        self._handshake_writes = False
+        self._secured = True
+        return True
+
+    def _read(self) -> Iterator[bytes]:
+        while True:
+            try:
+                data = self.socket.recv(_READ)
+            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                return
+            if not data:
+                raise StreamEnded("the server closed the connection")
+            self.received += len(data)
+            self._in += data
+            yield from self._frames()
+
+    def _frames(self) -> Iterator[bytes]:
+        buffer, position = self._in, 0
+        while len(buffer) - position >= 9:
+            size = int.from_bytes(buffer[position : position + 3], "big")
+            if len(buffer) - position < 9 + size:
+                break
+            kind, flags = buffer[position + 3], buffer[position + 4]
+            stream = int.from_bytes(buffer[position + 5 : position + 9], "big")
+            payload = bytes(memoryview(buffer)[position + 9 : position + 9 + size])
+            position += 9 + size
+            yield from self._frame(kind, flags, stream, payload)
+        del buffer[:position]
+
+    def _frame(self, kind: int, flags: int, stream: int, payload: bytes) -> Iterator[bytes]:
+        if kind == _DATA:
+            self._message += payload
+            self._credit(len(payload))
+            yield from self._messages()
+        elif kind == _WINDOW:
+            amount = int.from_bytes(payload, "big")
+            if stream:
+                self._stream_window += amount
+            else:
+                self._connection_window += amount
+            self._fill()
+        elif kind == _SETTINGS and not flags & 1:
+            self._on_settings(payload)
+        elif kind == _PING and not flags & 1:
+            self._out += _frame(_PING, 1, 0, payload)
+        elif kind == _HEADERS and flags & 1:
+            words = b" ".join(_TEXT.findall(payload)).decode()
+            raise StreamEnded(f"the server ended the stream: {words}")
+        elif kind in (_RESET, _GOAWAY):
+            raise StreamEnded(f"the server said {'RST_STREAM' if kind == _RESET else 'GOAWAY'}")
+
+    def _messages(self) -> Iterator[bytes]:
+        buffer = self._message
+        while len(buffer) >= 5:
+            size = int.from_bytes(buffer[1:5], "big")
+            if len(buffer) < 5 + size:
+                return
+            message = bytes(memoryview(buffer)[5 : 5 + size])
+            del buffer[: 5 + size]
+            yield message
+
+    def _credit(self, size: int) -> None:
+        self._consumed += size
+        if self._consumed >= _REFILL:
+            amount = self._consumed.to_bytes(4, "big")
+            self._out += _frame(_WINDOW, 0, 0, amount) + _frame(_WINDOW, 0, 1, amount)
+            self._consumed = 0
+
+    def _on_settings(self, payload: bytes) -> None:
+        for position in range(0, len(payload), 6):
+            key = int.from_bytes(payload[position : position + 2], "big")
+            value = int.from_bytes(payload[position + 2 : position + 6], "big")
+            if key == 4:
+                self._stream_window += value - self._initial_window
+                self._initial_window = value
+            elif key == 5:
+                self._frame_size = value
+        self._out += _frame(_SETTINGS, 1, 0, b"")
+        self._fill()
+
+    def _fill(self) -> None:
+        while self._waiting:
+            size = min(
+                len(self._waiting), self._frame_size, self._connection_window, self._stream_window
+            )
+            if size <= 0:
+                return
+            self._out += _frame(_DATA, 0, 1, bytes(self._waiting[:size]))
+            del self._waiting[:size]
+            self._connection_window -= size
+            self._stream_window -= size
+
+
+def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    return (
+        len(payload).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big") + payload
+    )
+
+
+def _settings() -> bytes:
+    pairs = ((1, 0), (2, 0), (4, _MAX_WINDOW), (5, 16_777_215))
+    body = b"".join(key.to_bytes(2, "big") + value.to_bytes(4, "big") for key, value in pairs)
+    return _frame(_SETTINGS, 0, 0, body)
+
+
+def _request_headers(endpoint: Endpoint) -> bytes:
+    """HPACK (RFC 7541): indexed fields of the static table, and literals that are not indexed."""
+
+    def text(value: str) -> bytes:
+        data = value.encode()
+        if len(data) > 126:
+            raise ValueError("header too long for this small encoder")
+        return bytes((len(data),)) + data
+
+    scheme = b"\x87" if endpoint.tls is not None else b"\x86"
+    return b"".join(
+        (
+            b"\x83",  # :method POST
+            scheme,
+            b"\x04" + text(endpoint.path),
+            b"\x01" + text(endpoint.authority),
+            b"\x00" + text("te") + text("trailers"),
+            b"\x00" + text("content-type") + text("application/grpc"),
+        )
+    )

@@ -1,0 +1,317 @@
+"""The server under load: Lateen's control plane as a process of ours, or somebody else's."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from benchmarks.scale.fleet import Place
+from benchmarks.scale.mesh import Raw, Size, namespace_of, objects, pod_name, proxy_places
+from benchmarks.scale.proxy import ProxySpec
+from envoy.config.core.v3 import base_pb2
+
+from lateen.api.resource import Provenance
+from lateen.model.service import WorkloadIdentity
+from lateen.pki.authority import Authority, load_or_create
+from lateen.pki.keys import new_key_and_request
+from lateen.source.client import Client
+from lateen.source.store import Store, Write
+from lateen.source.writing import Document, Writer
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+_START_LIMIT = 120.0
+
+
+class Plane(Protocol):
+    """What scenarios need of a server."""
+
+    @property
+    def place(self) -> Place:
+        """Where proxies connect to."""
+
+    def apply(self, documents: Sequence[Raw]) -> None:
+        """Create or change objects."""
+
+    def set_pod_status(self, namespace: str, name: str, status: Raw) -> None:
+        """Write a pod's status."""
+
+    def restart(self) -> None:
+        """End the server and start it again over the same state."""
+
+    def cpu(self) -> float:
+        """CPU seconds used so far (0 when unknown)."""
+
+    def rss_mb(self) -> float:
+        """Resident memory in MB (0 when unknown)."""
+
+    def counters(self) -> dict[str, float]:
+        """Prometheus counters and gauges, summed over their labels (empty when unknown)."""
+
+    def close(self) -> None:
+        """End it."""
+
+
+class LateenPlane:
+    """A control plane process of our own over a state directory that holds the mesh.
+
+    ``profile`` is a file for a profile of the whole run (``cProfile``; it slows the run down).
+    """
+
+    def __init__(
+        self, folder: Path, size: Size, *, options: Sequence[str] = (), profile: str = ""
+    ) -> None:
+        self._folder = folder
+        self._state = folder / "state"
+        self._log = folder / "control-plane.log"
+        self._options = tuple(options)
+        self._profile = profile
+        self._port, self._metrics = free_port(), free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._state.mkdir(mode=0o700)
+        fill_store(self._state / "store.db", objects(size))
+        self._client = Client(self._state / "api.sock", timeout=120)
+        self.ready_s = self._start()
+        """Seconds from the start of the process to readiness, the whole mesh loaded."""
+
+    @property
+    def authority(self) -> Authority:
+        """The authority that signs the proxies' certificates."""
+        return load_or_create(self._state / "ca")
+
+    @property
+    def place(self) -> Place:
+        """See `Plane`."""
+        return Place("127.0.0.1", self._port, str(self._state / "ca" / "root-cert.pem"))
+
+    def apply(self, documents: Sequence[Raw]) -> None:
+        """See `Plane`."""
+        body = {"documents": [{"raw": raw} for raw in documents], "wait": False}
+        for line in self._client.lines("POST", "/lateen/v1/apply", body):
+            if line.get("result") == "refused":
+                raise SystemExit(f"the control plane refused an object: {line}")
+
+    def set_pod_status(self, namespace: str, name: str, status: Raw) -> None:
+        """See `Plane`."""
+        path = f"/api/v1/namespaces/{namespace}/pods/{name}/status"
+        self._client.request("PATCH", path, {"status": status})
+
+    def restart(self) -> None:
+        """See `Plane`."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+        (self._state / "api.sock").unlink(missing_ok=True)
+        self.ready_s = self._start()
+
+    def cpu(self) -> float:
+        """See `Plane`."""
+        assert self._process is not None
+        return process_cpu(self._process.pid)
+
+    def rss_mb(self) -> float:
+        """See `Plane`."""
+        assert self._process is not None
+        return process_rss_mb(self._process.pid)
+
+    def counters(self) -> dict[str, float]:
+        """See `Plane`."""
+        return scrape(f"http://127.0.0.1:{self._metrics}/metrics")
+
+    def close(self) -> None:
+        """See `Plane`."""
+        if self._process is None or self._process.poll() is not None:
+            return
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(15)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def log(self) -> str:
+        """What the control plane has logged."""
+        return self._log.read_text()
+
+    def _start(self) -> float:
+        begun = time.monotonic()
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    *self._launcher(), "-m", "lateen.serve.main",
+                    "--state-dir", str(self._state), "--listen", f"127.0.0.1:{self._port}",
+                    "--metrics", f"127.0.0.1:{self._metrics}", "--log-level", "warning",
+                    *self._options,
+                ],
+                stdout=log, stderr=log,
+            )  # fmt: skip
+        while not (self._state / "api.sock").exists():
+            if self._process.poll() is not None or time.monotonic() - begun > _START_LIMIT:
+                raise SystemExit(f"the control plane did not start:\n{self.log()[-3000:]}")
+            time.sleep(0.01)
+        return time.monotonic() - begun
+
+    def _launcher(self) -> list[str]:
+        """The interpreter, below the profiler when that is wanted."""
+        if not self._profile:
+            return [sys.executable]
+        return [sys.executable, "-m", "cProfile", "-o", self._profile]
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A server that somebody else runs. ``command`` gets objects as JSON lines (a ``List``) on
+    its standard input, for instance ``kubectl apply -f -``; ``pid`` and ``metrics`` may be left
+    out, then CPU, memory and counters are unknown."""
+
+    place: Place
+    command: str = ""
+    restart_command: str = ""
+    pid: int = 0
+    metrics: str = ""
+
+    def apply(self, documents: Sequence[Raw]) -> None:
+        """See `Plane`."""
+        if not self.command:
+            raise SystemExit("this scenario changes objects: give --apply COMMAND for the target")
+        body = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(documents)})
+        subprocess.run(shlex.split(self.command), input=body.encode(), check=True)
+
+    def set_pod_status(self, namespace: str, name: str, status: Raw) -> None:
+        """See `Plane`."""
+        metadata = {"name": name, "namespace": namespace}
+        raw = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": status}
+        self.apply([raw])
+
+    def restart(self) -> None:
+        """See `Plane`."""
+        if not self.restart_command:
+            raise SystemExit("this scenario restarts the server: give --restart COMMAND")
+        subprocess.run(shlex.split(self.restart_command), check=True)
+
+    def cpu(self) -> float:
+        """See `Plane`."""
+        return process_cpu(self.pid) if self.pid else 0.0
+
+    def rss_mb(self) -> float:
+        """See `Plane`."""
+        return process_rss_mb(self.pid) if self.pid else 0.0
+
+    def counters(self) -> dict[str, float]:
+        """See `Plane`."""
+        return scrape(self.metrics) if self.metrics else {}
+
+    def close(self) -> None:
+        """See `Plane`. It is not ours to end."""
+
+
+def fill_store(path: Path, documents: Iterable[Raw]) -> None:
+    """Write a mesh into the store file of a control plane that does not run."""
+    store = Store(path)
+    writer = Writer(store)
+    written = list(documents)
+    outcomes = writer.apply([Document(raw, Provenance()) for raw in written], "scale", "scale")
+    # As in Kubernetes, applying an object leaves its status alone.
+    status = {
+        outcome.key: raw["status"]
+        for outcome, raw in zip(outcomes, written, strict=True)
+        if "status" in raw
+    }
+    store.commit(
+        [
+            Write(stored.key, {**stored.raw, "status": status[stored.key]}, durable=False)
+            for stored in store.all()
+            if stored.key in status
+        ],
+        "scale",
+    )
+    store.close()
+    refused = [outcome for outcome in outcomes if outcome.result == "refused"]
+    if refused:
+        raise SystemExit(f"the generated mesh is not valid: {refused[0]}")
+
+
+def proxy_specs(size: Size, folder: Path, authority: Authority | None) -> list[ProxySpec]:
+    """The proxies that connect, each with a key and certificate of its own (PEM, in ``folder``).
+
+    Without ``authority`` they have none, for servers that take clear text.
+    """
+    specs = []
+    folder.mkdir(mode=0o700, exist_ok=True)
+    for service, index in proxy_places(size):
+        namespace, name = namespace_of(size, service), pod_name(service, index)
+        certificate = ""
+        if authority is not None:
+            made = new_key_and_request()
+            identity = WorkloadIdentity(namespace, f"svc{service}", f"svc{service}")
+            chain = authority.sign(made.request, identity).chain
+            file = folder / f"{name}.{namespace}.pem"
+            file.touch(mode=0o600)
+            file.write_bytes(made.key + chain)
+            certificate = str(file)
+        specs.append(ProxySpec(name, namespace, _node(namespace, name, service), certificate))
+    return specs
+
+
+def _node(namespace: str, name: str, service: int) -> bytes:
+    node = base_pb2.Node(
+        id=f"sidecar~127.0.0.1~{name}.{namespace}~{namespace}.svc.cluster.local",
+        cluster=f"svc{service}.{namespace}",
+    )
+    node.metadata.update(
+        {
+            "NAMESPACE": namespace,
+            "NAME": name,
+            "CLUSTER_ID": "Kubernetes",
+            "SERVICE_ACCOUNT": f"svc{service}",
+            "LABELS": {"app": f"svc{service}"},
+            "ISTIO_VERSION": "1.30.0",
+        }
+    )
+    body: bytes = node.SerializeToString()
+    return body
+
+
+def process_cpu(pid: int) -> float:
+    """CPU seconds of a process and its threads (``/proc/PID/stat``)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def process_rss_mb(pid: int) -> float:
+    """Resident memory of a process in MB."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1]) / 1024
+
+
+def scrape(url: str) -> dict[str, float]:
+    """Samples of a Prometheus endpoint, summed over labels."""
+    found: dict[str, float] = {}
+    with urllib.request.urlopen(url, timeout=30) as answer:
+        for line in answer.read().decode().splitlines():
+            if line and not line.startswith("#"):
+                name, _, value = line.rpartition(" ")
+                name = name.partition("{")[0]
+                with contextlib.suppress(ValueError):
+                    found[name] = found.get(name, 0.0) + float(value)
+    return found
+
+
+def free_port() -> int:
+    """A TCP port of loopback that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

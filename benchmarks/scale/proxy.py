@@ -1,0 +1,198 @@
+"""One simulated proxy: asks for what Envoy asks for, in its order, and acknowledges."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from benchmarks.scale.http2 import Http2Stream
+from benchmarks.scale.wire import (
+    CLUSTER,
+    ENDPOINT,
+    LISTENER,
+    ROUTE,
+    Response,
+    Scanner,
+    delta_request,
+    state_request,
+)
+
+_REFERENCES = {CLUSTER: ENDPOINT, LISTENER: ROUTE}
+_NOTHING: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class ProxySpec:
+    """A proxy to play. ``node`` is a serialised ``core.v3.Node``; certificates are PEM files."""
+
+    name: str
+    namespace: str
+    node: bytes
+    certificate: str = ""
+
+
+@dataclass(slots=True)
+class Totals:
+    """What a proxy was sent since the last reset."""
+
+    messages: int = 0
+    bytes: int = 0
+    resources: int = 0
+    removed: int = 0
+
+
+class HeldStates:
+    """What proxies hold, shared between all that went the same way."""
+
+    def __init__(self) -> None:
+        self._next: dict[tuple[int, int], tuple[object, object, Mapping[str, str]]] = {}
+
+    def after(
+        self, held: Mapping[str, str], response: Response, *, whole: bool
+    ) -> Mapping[str, str]:
+        """``held`` after ``response``; with ``whole`` the response replaces everything."""
+        key = (id(held), id(response))
+        known = self._next.get(key)
+        if known is not None and known[0] is held and known[1] is response:
+            return known[2]
+        after: dict[str, str] = {} if whole else dict(held)
+        after.update(response.entries)
+        for name in response.removed:
+            after.pop(name, None)
+        if len(self._next) > 8192:
+            self._next.clear()
+        self._next[key] = (held, response, after)
+        return after
+
+
+@dataclass(slots=True, eq=False)
+class SimulatedProxy:
+    """The xDS side of one Envoy. Feed it messages; it writes requests to its stream."""
+
+    spec: ProxySpec
+    delta: bool
+    scanner: Scanner
+    states: HeldStates
+    stream: Http2Stream | None = None
+    refuses: str = ""
+    """Words with which it refuses everything; empty to accept."""
+    held: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    asked: dict[str, frozenset[str]] = field(default_factory=dict)
+    answered: set[str] = field(default_factory=set)
+    connecting_since: float = 0.0
+    first_at: float = 0.0
+    complete_at: float = 0.0
+    """When it had all four types after connecting (monotonic seconds)."""
+    seen_at: float = 0.0
+    """When it acknowledged what is watched for."""
+    totals: Totals = field(default_factory=Totals)
+    error: str = ""
+
+    def opened(self, stream: Http2Stream) -> None:
+        """A connection was begun: ask, with what is held from before."""
+        self.stream, self.connecting_since = stream, time.monotonic()
+        self.first_at = self.complete_at = 0.0
+        self.answered.clear()
+        if not self.delta:
+            self.held.clear()
+            self.asked.clear()
+        known = dict(self.asked) if self.held else {}
+        self.asked = known
+        self._ask(CLUSTER)
+        for type_url in (ENDPOINT, LISTENER, ROUTE):
+            if type_url in known:
+                self._ask(type_url)
+
+    def take(self, data: bytes, watched: tuple[str, str]) -> None:
+        """Take in a response and acknowledge it. ``watched`` is a type and a name (or "")."""
+        response = self.scanner.scan(data)
+        kind = response.type_url
+        totals = self.totals
+        totals.messages += 1
+        totals.bytes += response.size
+        totals.resources += len(response.entries)
+        totals.removed += len(response.removed)
+        if self.refuses:
+            self._send(kind, nonce=response.nonce, error=self.refuses)
+            return
+        whole = not self.delta and kind in (CLUSTER, LISTENER)
+        self.held[kind] = self.states.after(self.held.get(kind, _NOTHING), response, whole=whole)
+        self._follow(response)
+        now = time.monotonic()
+        self.first_at = self.first_at or now
+        self.answered.add(kind)
+        if not self.complete_at and self._is_complete():
+            self.complete_at = now
+        if kind == watched[0] and not self.seen_at:
+            name = watched[1]
+            if not name or any(entry[0] == name for entry in response.entries):
+                self.seen_at = now
+
+    def _follow(self, response: Response) -> None:
+        """Acknowledge, and ask for what the response makes it need."""
+        kind = response.type_url
+        version = response.version
+        if self.delta:
+            self._send(kind, nonce=response.nonce)
+        else:
+            names = () if kind in (CLUSTER, LISTENER) else tuple(sorted(self.asked[kind]))
+            self._send(kind, names=names, nonce=response.nonce, version=version)
+        needed = _REFERENCES.get(kind)
+        if needed is not None:
+            before = self.asked.get(needed)
+            fresh = frozenset(response.references) - (before or frozenset())
+            if fresh:
+                self.asked[needed] = (before or frozenset()) | fresh
+                if self.delta:
+                    self._send(needed, names=tuple(sorted(fresh)))
+                else:
+                    self._send(needed, names=tuple(sorted(self.asked[needed])))
+            elif before is None:
+                self.asked[needed] = frozenset()
+                self.answered.add(needed)
+        if LISTENER not in self.asked and (kind == ENDPOINT or ENDPOINT in self.answered):
+            self._ask(LISTENER)
+
+    def _ask(self, type_url: str) -> None:
+        names = self.asked.setdefault(type_url, frozenset())
+        if self.delta:
+            have = self.held.get(type_url)
+            extra = tuple(sorted(names - have.keys())) if have is not None else tuple(sorted(names))
+            if have is not None and type_url in (ENDPOINT, ROUTE):
+                extra = tuple(sorted(names))
+            self._send(type_url, names=extra, have=have, node=self.spec.node)
+        else:
+            self._send(type_url, names=tuple(sorted(names)), node=self.spec.node)
+
+    def _send(
+        self,
+        type_url: str,
+        *,
+        names: tuple[str, ...] = (),
+        have: Mapping[str, str] | None = None,
+        nonce: str = "",
+        version: str = "",
+        error: str = "",
+        node: bytes = b"",
+    ) -> None:
+        assert self.stream is not None
+        if self.delta:
+            data = delta_request(
+                type_url, node=node, subscribe=names, have=have, nonce=nonce, error=error
+            )
+        else:
+            data = state_request(
+                type_url, node=node, names=names, version=version, nonce=nonce, error=error
+            )
+        self.stream.send(data)
+
+    def _is_complete(self) -> bool:
+        if not {CLUSTER, LISTENER} <= self.answered:
+            return False
+        return all(
+            self.asked.get(kind) is not None
+            and (kind in self.answered or not self.asked[kind])
+            and (not self.delta or kind in self.answered)
+            for kind in (ENDPOINT, ROUTE)
+        )
