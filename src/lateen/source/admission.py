@@ -77,7 +77,7 @@ def admit(
         addresses = transaction.addresses.service_entry_addresses(raw)
         if addresses != ((raw.get("status") or {}).get("addresses") or []):
             raw["status"] = {**(raw.get("status") or {}), "addresses": addresses}
-    return Admitted(raw, parsed, tuple(findings))
+    return Admitted(_with_generation(raw, previous), parsed, tuple(findings))
 
 
 def key_of(info: KindInfo, raw: Raw) -> ObjectKey:
@@ -106,15 +106,21 @@ def _with_system_fields(info: KindInfo, raw: Raw, previous: StoredObject | None)
     if previous is None:
         metadata["uid"] = str(uuid.uuid4())
         metadata["creationTimestamp"] = _now()
-        metadata["generation"] = 1
     else:
         before = previous.raw["metadata"]
         for name in _SYSTEM_METADATA:
             if name in before and name not in ("resourceVersion", "generation"):
                 metadata[name] = before[name]
-        changed = _content(raw) != _content(previous.raw)
-        metadata["generation"] = before.get("generation", 1) + changed
     return {**raw, "metadata": metadata}
+
+
+def _with_generation(raw: Raw, previous: StoredObject | None) -> Raw:
+    """Counts changes of what was asked for; last, because addresses given before are no change."""
+    generation = 1
+    if previous is not None:
+        changed = _content(raw) != _content(previous.raw)
+        generation = previous.raw["metadata"].get("generation", 1) + changed
+    return {**raw, "metadata": {**raw["metadata"], "generation": generation}}
 
 
 def _content(raw: Raw) -> Raw:
