@@ -20,6 +20,16 @@ from lateen.runtime.raw import (
 
 def build(services: Iterable[Raw], pods: Iterable[Raw], slices: Iterable[Raw]) -> ServiceTable:
     """The table of all Services that have an address."""
+    return service_table(service_ports(services, pods, slices))
+
+
+def service_ports(
+    services: Iterable[Raw], pods: Iterable[Raw], slices: Iterable[Raw]
+) -> list[ServicePort]:
+    """Each port of each Service that has an address, with its endpoints.
+
+    A Service that has EndpointSlices gets its endpoints from them alone.
+    """
     by_namespace: dict[str, list[Raw]] = {}
     for pod in pods:
         if status_of(pod).get("podIP") and not finished(pod):
@@ -56,7 +66,7 @@ def build(services: Iterable[Raw], pods: Iterable[Raw], slices: Iterable[Raw]) -
                     int(port.get("nodePort") or 0),
                 )
             )
-    return service_table(ports)
+    return ports
 
 
 def target_port(port: Raw, pod: Raw) -> int:
