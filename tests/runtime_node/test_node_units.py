@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
+import tempfile
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -132,3 +135,14 @@ def test_the_forwarder_moves_every_byte_both_ways_and_passes_half_closes_on() ->
     thread.join(5)
     assert not thread.is_alive()
     gateway.close()
+
+
+def test_programs_below_the_containers_own_tmp_are_shown_all_the_same(tmp_path: Path) -> None:
+    checkout = Path(tempfile.mkdtemp(dir="/tmp"))
+    try:
+        inner = checkout / "venv" / "lib"
+        inner.mkdir(parents=True)
+        paths = [str(checkout), str(inner), "/usr/bin", f"{checkout}/gone"]
+        assert rootfs.covered_directories(paths) == (os.path.realpath(checkout),)
+    finally:
+        shutil.rmtree(checkout)

@@ -84,6 +84,8 @@ def bring_up(
             )
         say(OK, f"{len(results)} objects applied  {progress.seconds:.1f} s")
     failed = _wait_for_pods(state, client, progress)
+    if not failed:
+        _wait_for_proxies(client, progress)
     published = _published(state)
     if published["problems"]:
         for problem in published["problems"]:
@@ -158,6 +160,18 @@ def _wait_for_pods(state: MeshState, client: Client, progress: Progress) -> list
         if _published(state)["problems"]:
             return missing
         time.sleep(POLL_SECONDS)
+
+
+def _wait_for_proxies(client: Client, progress: Progress) -> None:
+    """Wait until every proxy knows of the pods that got ready last; requests fail until then."""
+    remaining = max(1.0, progress.timeout - progress.seconds)
+    body = {"timeout": min(remaining, 30.0)}
+    result = client.request("POST", "/lateen/v1/wait", body, timeout=remaining + 5.0)
+    if result["acknowledged"]:
+        say(OK, f"live: {result['proxies']} proxies have all of it  {progress.seconds:.1f} s")
+    else:
+        behind = ", ".join(laggard["proxy"] for laggard in result["laggards"])
+        say(WARN, f"proxies without the whole configuration: {behind}", "`lateen status` says why")
 
 
 def _gateways_exist(client: Client, pods: list[dict[str, Any]]) -> bool:

@@ -95,6 +95,7 @@ class Launcher:
             package,
             *config.exposed_paths,
         )
+        self._covered = rootfs.covered_directories(self._readable)
         self._exposed = (
             rootfs.closed_directories(self._readable, self._hidden) if self._root else ()
         )
@@ -243,6 +244,7 @@ class Launcher:
             mounts=_mounts(message),
             hidden=self._hidden,
             exposed=self._exposed,
+            covered=self._covered,
             read_only_root=bool(message.get("read_only_root")),
         )
         stdin, stdout, stderr = fds

@@ -42,6 +42,8 @@ class RootFs:
     hidden: tuple[str, ...]
     exposed: tuple[tuple[str, tuple[str, ...]], ...]
     """Closed directories, and what below each of them stays visible."""
+    covered: tuple[str, ...]
+    """Directories below the container's own /tmp and /run that must be seen all the same."""
     read_only_root: bool
 
 
@@ -73,6 +75,9 @@ def enter(spec: RootFs) -> None:
     for path, mode in (("/run", "755"), ("/tmp", "1777"), ("/var/tmp", "1777")):
         if os.path.isdir(root + path):
             _tmpfs(root + path, mode, spec.scratch_bytes)
+    for path in spec.covered:
+        os.makedirs(root + path, mode=0o711, exist_ok=True)
+        ns.bind(path, root + path, read_only=True)
     for closed, visible in spec.exposed:
         _open_up(root, closed, visible)
     for path in spec.hidden:
@@ -107,6 +112,17 @@ def top_level_mounts(mountinfo: str) -> list[str]:
         if point != "/" and not _within_any(point, top):
             top.append(point)
     return top
+
+
+def covered_directories(paths: Sequence[str]) -> tuple[str, ...]:
+    """Of these paths, the directories that a container's own /tmp or /run would cover."""
+    real = sorted({os.path.realpath(path) for path in paths})
+    covered: list[str] = []
+    for path in real:
+        below = _within_any(path, _OWN_DIRECTORIES) and not _within_any(path, covered)
+        if below and os.path.isdir(path):
+            covered.append(path)
+    return tuple(covered)
 
 
 def closed_directories(
