@@ -113,6 +113,8 @@ def mesh_facts(state: MeshState) -> list[Fact]:
             "mesh", "objects", not held, f"{held} objects held back", "`lateen status` names them"
         )
     )
+    # A pod that is on its way out drains for a while and is not missed.
+    pods = [p for p in pods if not p["metadata"].get("deletionTimestamp")]
     unready = [p["metadata"]["name"] for p in pods if not _ready(p)]
     facts.append(
         _fact(
