@@ -22,7 +22,7 @@ from lateen.serve.protocol import (
     StateRequest,
     Subscription,
 )
-from lateen.serve.views import Message, View, empty
+from lateen.serve.views import Message, View, empty, intern_names
 
 WARMING_LIMIT = 5.0
 """Seconds that listeners and routes wait for new clusters to be warm before they go anyway."""
@@ -121,7 +121,7 @@ class Session:
             removals = subscription.type_url not in MAKE_BEFORE_BREAK
             before = subscription.held
             message = subscription.next_message(
-                view, removals=removals, version=f"{target.version}/{view.version[:16]}"
+                view, removals=removals, version=self._version(target, view)
             )
             if message is None:
                 continue
@@ -149,11 +149,17 @@ class Session:
                 return []
             view = target.view(type_url)
             message = subscription.next_message(
-                view, removals=True, version=f"{target.version}/{view.version[:16]}"
+                view, removals=True, version=self._version(target, view)
             )
             if message is not None:
                 return [message]
         return []
+
+    def _version(self, target: Target, view: View) -> str:
+        """``version_info`` of state-of-the-world responses; delta versions are per resource."""
+        if self.dialect is Dialect.DELTA:
+            return ""
+        return f"{target.version}/{view.version[:16]}"
 
     def _in_order(self) -> Iterator[Subscription]:
         for type_url in TYPES_IN_PUSH_ORDER:
@@ -180,7 +186,7 @@ class Session:
         with_endpoints = changed & target.view(ENDPOINT).resources.keys()
         if not with_endpoints:
             return
-        self._awaited = frozenset(with_endpoints)
+        self._awaited = intern_names(with_endpoints)
         endpoints = self.subscriptions.get(ENDPOINT)
         if endpoints is None:
             return

@@ -64,6 +64,7 @@ class View:
 
     __slots__ = (
         "__weakref__",
+        "_covering",
         "_full",
         "_messages",
         "_minus",
@@ -89,6 +90,8 @@ class View:
         self._restricted: WeakValueDictionary[object, View] = WeakValueDictionary()
         self._minus: WeakValueDictionary[frozenset[str], View] = WeakValueDictionary()
         self._full: dict[object, Message] = {}
+        # By identity, as names are interned and equality of big sets is no cheap question.
+        self._covering: dict[int, frozenset[str]] = {}
 
     def __len__(self) -> int:
         return len(self.resources)
@@ -109,7 +112,10 @@ class View:
 
     def restricted(self, names: frozenset[str], extra: tuple[DiscoveryResource, ...] = ()) -> View:
         """The resources of ``names`` that exist, and ``extra`` ones."""
+        if not extra and self._covering.get(id(names)) is names:
+            return self
         if not extra and len(names) >= len(self.resources) and self.resources.keys() <= names:
+            self._covering[id(names)] = names
             return self
         key = (names, frozenset((item.name, item.version) for item in extra)) if extra else names
         view = self._restricted.get(key)
