@@ -67,6 +67,7 @@ def send(
             "path": resource.provenance.path,
             "line": resource.provenance.line,
             "document": resource.provenance.document,
+            "item": resource.provenance.item,
         }
         for resource in resources
     ]

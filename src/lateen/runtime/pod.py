@@ -15,7 +15,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from lateen.agent.certificates import CertificateError, CertificateKeeper
 from lateen.agent.proxy import ProxySupervisor
@@ -52,6 +51,7 @@ from lateen.runtime.raw import (
     now,
     spec_of,
 )
+from lateen.runtime.tasks import cancel
 from lateen.runtime.volumes import (
     VolumeUnsupported,
     container_mounts,
@@ -318,7 +318,9 @@ class PodWorker:
 
     def _worker(self, raw: Raw, policy: str = "") -> ContainerWorker:
         command = self.context.images.command(str(raw.get("image", "")), raw)
-        services = service_variables(self.context.cache.all("Service"), namespace_of(self.pod))
+        services: dict[str, str] = {}
+        if spec_of(self.pod).get("enableServiceLinks") is not False:
+            services = service_variables(self.context.cache.all("Service"), namespace_of(self.pod))
         base = {"PATH": _PATH, "HOSTNAME": name_of(self.pod), **services, **command.env}
         environment = container_environment(
             self.pod, raw, self.ip, self.context.node_name, self.context.cache, base
@@ -333,7 +335,7 @@ class PodWorker:
             argv=tuple(expand(part, environment) for part in command.argv),
             env=environment,
             cwd=str(raw.get("workingDir") or "/"),
-            mounts=tuple(container_mounts(raw, self._volumes.directories)),
+            mounts=tuple(container_mounts(raw, self._volumes.directories, environment)),
             uid=security.get("runAsUser") if switches else None,
             gid=security.get("runAsGroup") if switches else None,
             read_only_root=bool(security.get("readOnlyRootFilesystem")),
@@ -347,6 +349,7 @@ class PodWorker:
             execute=lambda argv: self.execute(str(raw["name"]), argv),
             connect=self._connect,
             on_change=self._changed.set,
+            grace=float(spec_of(self.pod).get("terminationGracePeriodSeconds", 30)),
             restart_policy=policy or str(spec_of(self.pod).get("restartPolicy") or "Always"),
         )
 
@@ -391,7 +394,7 @@ class PodWorker:
         deadline = time.monotonic() + self._grace
         drain = min(self._drain, self._grace)
         if self.proxy is not None and self.proxy.ready and drain > 0:
-            with contextlib.suppress(OSError, TimeoutError):
+            with contextlib.suppress(OSError, TimeoutError, NodeError):
                 async with asyncio.timeout(drain + 1):
                     await self.proxy.drain(drain)
         remaining = max(0.0, deadline - time.monotonic())
@@ -399,11 +402,12 @@ class PodWorker:
             *(worker.stop(remaining) for worker in (*self.containers, *self.init_containers))
         )
         if self.proxy is not None:
-            await self.proxy.stop(min(5.0, max(0.5, deadline - time.monotonic())))
+            with contextlib.suppress(OSError, NodeError):
+                await self.proxy.stop(min(5.0, max(0.5, deadline - time.monotonic())))
 
     async def _tear_down(self) -> None:
         if self.proxy is not None:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, NodeError):
                 await self.proxy.stop(0.5)
         if self.sandbox is not None:
             with contextlib.suppress(OSError, NodeError):
@@ -486,17 +490,6 @@ class PodWorker:
                 running_since=running,
             )
         ]
-
-
-async def cancel(*tasks: asyncio.Task[Any] | None) -> None:
-    """Cancel tasks and wait for their end; what they raise is theirs, and was reported."""
-    for task in tasks:
-        if task is not None:
-            task.cancel()
-    for task in tasks:
-        if task is not None:
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await task
 
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -19,7 +19,7 @@ from lateen.runtime.controllers import WorkloadControllers
 from lateen.runtime.images import ImageCatalog
 from lateen.runtime.ingress import Publisher, ensure_ingress_gateway
 from lateen.runtime.kubelet import Kubelet
-from lateen.runtime.node.errors import NodeError
+from lateen.runtime.node.errors import NodeError, NodeStartError
 from lateen.runtime.node.node import Node
 from lateen.runtime.node.sandbox import Process
 from lateen.runtime.node.spec import ProcessSpec
@@ -47,6 +47,9 @@ async def main(node: Node, arguments: Mapping[str, object]) -> None:
     supervisor = Supervisor(node, arguments)
     try:
         await supervisor.run()
+    except BaseExceptionGroup as group:
+        # One task failed and took the others with it: the failure itself is what users need.
+        raise _first(group) from group
     finally:
         await supervisor.shut_down()
 
@@ -147,7 +150,6 @@ class Supervisor:
         mesh_config = str(self._arguments.get("mesh_config") or "")
         if mesh_config:
             argv += ["--mesh-config", mesh_config]
-        log = self._state_dir / "logs" / "control-plane.log"
         environment = {
             "PATH": os.environ.get("PATH", os.defpath),
             "HOME": os.environ.get("HOME", "/"),
@@ -162,21 +164,38 @@ class Supervisor:
             uid=user,
             gid=user,
             paths=(str(self._state_dir), *_texts(self._arguments.get("watch"))),
-            log_path=str(log),
+            log_path=str(self._control_plane_log),
         )
         return await self._node.spawn("control plane", spec)
 
     async def _wait_for_api(self) -> None:
-        async with asyncio.timeout(CONTROL_PLANE_TIMEOUT):
-            while True:
-                try:
-                    await self._client.request("GET", "/readyz")
-                except (ApiUnavailable, OSError):
-                    await asyncio.sleep(0.02)
-                except ValueError:
-                    return
-                else:
-                    return
+        deadline = asyncio.get_running_loop().time() + CONTROL_PLANE_TIMEOUT
+        while True:
+            try:
+                await self._client.request("GET", "/version")
+            except (ApiUnavailable, OSError):
+                if asyncio.get_running_loop().time() > deadline:
+                    raise NodeStartError(
+                        f"the control plane does not answer after {CONTROL_PLANE_TIMEOUT:.0f} s: "
+                        f"{self._last_words()}",
+                        "run `lateen check`; a store from another version is removed by "
+                        "`lateen down`",
+                    ) from None
+                await asyncio.sleep(0.02)
+            else:
+                return
+
+    def _last_words(self) -> str:
+        """The end of the control plane's log: the state directory goes when the start fails."""
+        try:
+            lines = self._control_plane_log.read_text(errors="replace").strip().splitlines()
+        except OSError:
+            lines = []
+        return lines[-1][:500] if lines else "it has said nothing"
+
+    @property
+    def _control_plane_log(self) -> Path:
+        return self._state_dir / "logs" / "control-plane.log"
 
     async def _start_dns(self, tasks: asyncio.TaskGroup) -> ClusterDns:
         node = self._node
@@ -229,6 +248,14 @@ def _give(state_dir: Path, user: int) -> None:
     for path in (*state_dir.glob("store.db*"), state_dir / "ca", *state_dir.glob("ca/*")):
         if path.exists():
             os.chown(path, user, user)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The innermost first exception of a group."""
+    found: BaseException = group
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found
 
 
 def _feed(dns: ClusterDns, verb: str, kind: str, raw: Raw) -> None:
