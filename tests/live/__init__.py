@@ -1,0 +1,1 @@
+"""Whole meshes on this machine: real pods and Envoys, driven by the command line."""

@@ -1,0 +1,289 @@
+"""Mistakes and mishaps: what the user is told, the exit status, and that nothing is left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.live.mesh import (
+    PROGRAM,
+    ROOT,
+    SAMPLES,
+    Mesh,
+    assert_gone,
+    eventually,
+    free_ports,
+    host_traces,
+    short_folder,
+)
+
+pytestmark = [pytest.mark.live, pytest.mark.timeout(120)]
+
+
+@pytest.fixture
+def empty() -> Iterator[Mesh]:
+    """A mesh that is not up yet; whatever a test does with it, nothing stays."""
+    home = short_folder()
+    mesh = Mesh(f"error-{os.getpid()}", home)
+    before = host_traces()
+    try:
+        yield mesh
+    finally:
+        try:
+            mesh.down()
+            assert_gone(mesh, before)
+        finally:
+            shutil.rmtree(home, ignore_errors=True)
+
+
+def workload(name: str, container: str, more: str = "") -> str:
+    """A Deployment with one container."""
+    return f"""
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: {name}}}
+spec:
+  selector: {{matchLabels: {{app: {name}}}}}
+  template:
+    metadata: {{labels: {{app: {name}}}}}
+    spec:
+      terminationGracePeriodSeconds: 0
+      containers: [{{name: main, {container}}}]
+{more}"""
+
+
+def write(tmp_path: Path, text: str) -> str:
+    """A manifest in a file."""
+    path = tmp_path / "app.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+SLEEP = workload("sleep", "image: lateen/sleep:1")
+
+
+def test_a_host_port_that_is_taken(empty: Mesh) -> None:
+    """Who wants it, that it is taken, what to write instead; and the mesh is gone again."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        empty.http_port = port
+        result = empty.up("-f", str(SAMPLES / "bookinfo"), status=3)
+        assert str(port) in result.err
+        assert "--publish" in result.text
+        assert not empty.folder.exists()
+        # The port is the other program's; it must stay so until the fixture has looked.
+        empty.http_port = free_ports(1)[0]
+
+
+def test_a_mesh_that_runs_already(bookinfo: Mesh) -> None:
+    result = bookinfo.up("-f", str(SAMPLES / "httpbin"), status=3)
+    assert f"mesh {bookinfo.name} is running already" in result.err
+    assert "lateen down --mesh" in result.err
+    assert "--mesh NAME" in result.err
+    assert bookinfo.get("/productpage").status == 200
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "what"),
+    [
+        ("kind: Service\napiVersion: v1\nmetadata: {name: [\n", "app.yaml:", "YAML"),
+        (SLEEP.replace("selector:", "selectr:"), "app.yaml:6", "selector"),
+        ("a: 1\n", "app.yaml:1", "kind"),
+    ],
+    ids=["not YAML", "unknown field", "no object"],
+)
+def test_a_manifest_that_does_not_parse(
+    empty: Mesh, tmp_path: Path, text: str, where: str, what: str
+) -> None:
+    result = empty.up("-f", write(tmp_path, text), status=1)
+    assert where in result.text
+    assert what in result.text
+    assert "nothing was started" in result.err
+    assert not empty.folder.exists()
+
+
+def test_no_such_file(empty: Mesh) -> None:
+    result = empty.up("-f", "/no/such/file.yaml", status=2)
+    assert "/no/such/file.yaml" in result.err
+    assert not empty.folder.exists()
+
+
+def test_a_service_that_selects_nothing(empty: Mesh, tmp_path: Path) -> None:
+    text = (
+        SLEEP
+        + """---
+apiVersion: v1
+kind: Service
+metadata: {name: lonely}
+spec: {selector: {app: slep}, ports: [{port: 80}]}
+"""
+    )
+    path = write(tmp_path, text)
+    result = empty.up("-f", path)
+    told = result.text + empty.run("status", "-v", status=None).text
+    line = text.splitlines().index("kind: Service")
+    assert "lonely" in told, told
+    assert f"{path}:{line}" in told or f"{path}:{line + 1}" in told or "app.yaml" in told
+
+
+def test_two_services_with_one_address(empty: Mesh, tmp_path: Path) -> None:
+    service = """---
+apiVersion: v1
+kind: Service
+metadata: {name: NAME}
+spec: {clusterIP: 10.96.7.7, selector: {app: sleep}, ports: [{port: 80}]}
+"""
+    text = SLEEP + service.replace("NAME", "one") + service.replace("NAME", "two")
+    result = empty.up("-f", write(tmp_path, text), status=1)
+    assert "10.96.7.7" in result.text
+    assert "one" in result.text
+    assert "two" in result.text
+    assert not empty.folder.exists()
+
+
+def test_an_image_without_a_command(empty: Mesh, tmp_path: Path) -> None:
+    """Which pod, which image, and the three ways to give it one; the other pods run."""
+    text = workload("strange", "image: example.com/strange:1") + "---" + SLEEP
+    result = empty.up("-f", write(tmp_path, text), status=1)
+    assert "example.com/strange:1" in result.text
+    assert "strange-" in result.text
+    assert "--image" in result.text
+    pods = {p["metadata"]["labels"]["app"]: p for p in empty.pods()}
+    assert pods["sleep"]["status"]["phase"] == "Running"
+
+
+def test_an_application_that_exits(empty: Mesh, tmp_path: Path) -> None:
+    text = workload("brief", "image: busybox, command: [sh, -c, 'echo no config; exit 4']")
+    result = empty.up("-f", write(tmp_path, text), "--timeout", "6", status=1)
+    assert "brief-" in result.text
+    assert "exited with 4" in result.text
+    assert "lateen logs" in result.text
+
+
+def test_a_proxy_that_never_gets_ready(empty: Mesh, tmp_path: Path) -> None:
+    """A proxy that cannot take its port: the pod says what it waits for."""
+    text = workload("stuck", "image: lateen/sleep:1").replace(
+        "metadata: {labels: {app: stuck}}",
+        "metadata: {labels: {app: stuck}, annotations: "
+        "{proxy.istio.io/config: '{discoveryAddress: \"10.244.0.1:1\"}'}}",
+    )
+    result = empty.up("-f", write(tmp_path, text), "--timeout", "8", status=None)
+    if result.status == 0:
+        pytest.skip("the discovery address of an annotation is not used on one machine")
+    assert "stuck-" in result.text
+    assert "istio-proxy" in result.text or "proxy" in result.text
+
+
+def test_a_control_plane_that_does_not_answer(empty: Mesh, tmp_path: Path) -> None:
+    """Commands say where its log is; `down` works."""
+    empty.up("-f", write(tmp_path, SLEEP))
+    node = empty.node_pid
+    os.kill(empty.process_with("lateen.serve.main"), signal.SIGSTOP)
+    result = empty.run("ps", status=3, timeout=30)
+    assert "does not answer" in result.err
+    assert "control-plane.log" in result.err
+    empty.down()
+    assert not Path(f"/proc/{node}").exists()
+
+
+def test_a_crash_of_everything_is_cleaned_up(empty: Mesh, tmp_path: Path) -> None:
+    """After kill -9 of the node the kernel has ended all; `up` works again, `down` cleans up."""
+    path = write(tmp_path, SLEEP)
+    empty.up("-f", path)
+    os.kill(empty.node_pid, signal.SIGKILL)
+    result = eventually(lambda: empty.up("-f", path), timeout=30)
+    assert "1 pods ready" in result.out or "all 1" in result.out
+    os.kill(empty.node_pid, signal.SIGKILL)
+    assert "is gone" in empty.run("down").out
+    assert not empty.folder.exists()
+
+
+def test_ctrl_c_ends_everything(empty: Mesh, tmp_path: Path) -> None:
+    """`up` in the foreground removes all it made when it is interrupted."""
+    ports = ("--publish", f"80:{empty.http_port}", "--publish", f"443:{empty.https_port}")
+    argv = [PROGRAM, "up", *ports, "-f", write(tmp_path, SLEEP)]
+    process = subprocess.Popen(
+        argv, env=empty.environment(), cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "pods ready" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    rest = process.stdout.read()
+    assert process.wait(30) == 0
+    assert "nothing is left" in rest
+    assert not empty.folder.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
+def test_a_full_disk_for_logs(empty: Mesh, tmp_path: Path) -> None:
+    """Applications go on when their log cannot grow, and the mesh stays usable."""
+    empty.state_home.chmod(0o755)
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(empty.state_home)], check=True
+    )
+    try:
+        text = workload(
+            "loud", "image: busybox, command: [sh, -c, 'yes | head -c 40000000; sleep 999']"
+        )
+        empty.up("-f", write(tmp_path, text))
+        assert empty.exec("deploy/loud", "echo", "alive").out == "alive\n"
+        eventually(lambda: shutil.disk_usage(empty.state_home).free < 2 << 20 or log_size(empty))
+        assert empty.exec("deploy/loud", "echo", "alive").out == "alive\n"
+        assert empty.run("ps").status == 0
+        empty.down()
+    finally:
+        subprocess.run(["umount", "-l", str(empty.state_home)], check=True)
+
+
+def log_size(mesh: Mesh) -> int:
+    """Bytes in all logs of the pods; what a container may write is bounded."""
+    files = [f for f in (mesh.folder / "logs").rglob("main.log*") if f.is_file()]
+    return sum(f.stat().st_size for f in files)
+
+
+FORBIDDEN = """
+import os, sys
+from lateen.runtime.node import namespaces as ns
+# A user namespace in which no more may be made: what a hardened kernel does to everybody.
+uid, gid = os.getuid(), os.getgid()
+ns.unshare(ns.CLONE_NEWUSER)
+ns.map_single_user(uid, gid)
+open("/proc/sys/user/max_user_namespaces", "w").write("0")
+open("/proc/sys/user/max_net_namespaces", "w").write("0")
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def test_namespaces_that_are_forbidden(empty: Mesh, tmp_path: Path) -> None:
+    """The message says what is missing and how an administrator allows it."""
+    import sys
+
+    argv = [sys.executable, "-c", FORBIDDEN, PROGRAM, "up", "-d", "-f", write(tmp_path, SLEEP)]
+    done = subprocess.run(
+        argv, env=empty.environment(), cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if "Permission denied" in done.stderr and "Traceback" in done.stderr:
+        pytest.skip("limits of a user namespace cannot be set on this machine")
+    assert done.returncode == 3, done
+    assert "namespace" in done.stderr
+    assert "→" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not empty.folder.exists()
+
+
+def test_validate_and_apply_agree(empty: Mesh, tmp_path: Path) -> None:
+    """The offline check of a file finds what `up` refuses, as data."""
+    path = write(tmp_path, SLEEP.replace("selector:", "selectr:"))
+    result = empty.run("validate", "-f", path, "-o", "json", status=1)
+    finding = json.loads(result.out)["findings"][0]
+    assert (finding["severity"], finding["line"]) == ("error", 6)
