@@ -81,6 +81,17 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveMesh]:
         live.run("lateen down")
 
 
+@pytest.fixture(autouse=True)
+def _without_rules(mesh: LiveMesh) -> Iterator[None]:
+    """Each page starts with the samples and nothing else, as its reader does."""
+    yield
+    names = "details productpage ratings reviews"
+    for kind in ("vs", "dr"):
+        done = mesh.run(f"lateen delete {kind} {names} --ignore-not-found")
+        assert done.returncode == 0, done.stderr
+    assert mesh.run("lateen scale deploy/details-v1 --replicas 1").returncode == 0
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

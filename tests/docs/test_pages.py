@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -164,6 +166,31 @@ def test_every_metric_and_label_is_explained() -> None:
     chain = telemetry.Chain(Reporter.DESTINATION, True, False)
     for tag in (*telemetry._http_tags(chain), *telemetry._tcp_tags(chain)):
         assert tag["name"] in labels | {"grpc_response_status", "connection_security_policy"}
+
+
+def test_messages_that_are_explained_are_those_of_the_program() -> None:
+    """First column of the tables of messages: what is quoted there is said somewhere."""
+    said = "\n".join(
+        re.sub(r"\s+", " ", text)
+        for path in (ROOT / "src").rglob("*.py")
+        for text in _texts(ast.parse(path.read_text(encoding="utf-8")))
+    )
+    page = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
+    tables = page.partition("### Response flags")[0]
+    for row in re.findall(r"^\| (`[^|]*`[^|]*) \|", tables, re.MULTILINE):
+        for message in re.findall(r"`([^`]+)`", row):
+            for part in re.split(r"\.\.\.|\b(?:N|X|NAME|FOLDER|cds|30)\b|1/2", message):
+                assert part.strip(" :") in said, f"nothing says {part.strip()!r}"
+
+
+def _texts(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+        elif isinstance(node, ast.JoinedStr):
+            yield "".join(
+                str(part.value) if isinstance(part, ast.Constant) else "" for part in node.values
+            )
 
 
 def test_rules_in_the_text_exist() -> None:
