@@ -16,7 +16,6 @@ from lateen.runtime.raw import (
     name_of,
     namespace_of,
     owner_of,
-    spec_of,
     status_of,
 )
 from lateen.source.client import ApiError, ApiUnavailable, path_for
@@ -185,11 +184,6 @@ class Kubelet:
 
 def _uid(pod: Raw) -> str:
     return str(pod["metadata"].get("uid") or "")
-
-
-def grace_of(pod: Raw) -> float:
-    """``terminationGracePeriodSeconds``."""
-    return float(spec_of(pod).get("terminationGracePeriodSeconds", 30))
 
 
 def _report(task: asyncio.Future[None]) -> None:

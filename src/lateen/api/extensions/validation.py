@@ -16,7 +16,7 @@ from lateen.api.extensions.extension import (
 )
 from lateen.api.findings import FieldPath
 from lateen.api.report import Report
-from lateen.api.security.attachment import refuse_dry_run, validate_attachment
+from lateen.api.security.attachment import validate_attachment
 
 _SCHEMES = ("oci", "http", "https", "file")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -28,7 +28,6 @@ _DIGEST = re.compile(r"@sha256:([0-9a-f]+)$")
 def validate_wasm_plugin(plugin: WasmPlugin, report: Report) -> None:
     """Check attachment, the module, its VM and the traffic it is for."""
     spec = plugin.spec
-    refuse_dry_run(report)
     validate_attachment(spec, report)
     _check_module(spec, ("spec",), report)
     _check_match(spec.match, ("spec", "match"), report)
@@ -37,7 +36,6 @@ def validate_wasm_plugin(plugin: WasmPlugin, report: Report) -> None:
 def validate_traffic_extension(extension: TrafficExtension, report: Report) -> None:
     """Check attachment, that there is one filter, and that filter."""
     spec = extension.spec
-    refuse_dry_run(report)
     validate_attachment(spec, report)
     if (spec.wasm is None) == (spec.lua is None):
         found = "none" if spec.wasm is None else "both"

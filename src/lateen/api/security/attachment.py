@@ -15,7 +15,6 @@ from lateen.api.findings import FieldPath
 from lateen.api.report import Report
 from lateen.api.security.rules import (
     BAD_TARGET,
-    DRY_RUN_UNSUPPORTED,
     EMPTY_SELECTOR,
     SEVERAL_ATTACHMENTS,
     WILDCARD_SELECTOR,
@@ -165,16 +164,4 @@ def _validate_target(reference: PolicyTargetReference, path: FieldPath, report: 
             path,
             f"a policy cannot target {given}",
             f"It can target {', '.join(_TARGETS.values())}.",
-        )
-
-
-def refuse_dry_run(report: Report) -> None:
-    """Only an AuthorizationPolicy may carry the dry-run annotation."""
-    if DRY_RUN_ANNOTATION in report.resource.metadata.annotations:
-        report.error(
-            DRY_RUN_UNSUPPORTED,
-            ("metadata", "annotations", DRY_RUN_ANNOTATION),
-            f"{report.resource.key.kind} has no dry run; the annotation {DRY_RUN_ANNOTATION} "
-            "is for AuthorizationPolicy",
-            "Remove the annotation.",
         )

@@ -9,7 +9,6 @@ from lateen.api.findings import FieldPath
 from lateen.api.report import Report
 from lateen.api.security import rules
 from lateen.api.security.attachment import (
-    refuse_dry_run,
     validate_attachment,
     validate_selector,
 )
@@ -26,7 +25,6 @@ _MILLISECOND = 1_000_000
 def validate_peer_authentication(policy: PeerAuthentication, report: Report) -> None:
     """Check the selector and the ports."""
     spec = policy.spec
-    refuse_dry_run(report)
     validate_selector(spec.selector, report)
     if spec.port_level_mtls is None:
         return
@@ -52,7 +50,6 @@ def validate_peer_authentication(policy: PeerAuthentication, report: Report) -> 
 
 def validate_request_authentication(policy: RequestAuthentication, report: Report) -> None:
     """Check attachment and every JWT rule."""
-    refuse_dry_run(report)
     validate_attachment(policy.spec, report)
     for index, rule in enumerate(policy.spec.jwt_rules):
         _check_rule(rule, ("spec", "jwtRules", index), report)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from lateen.api.base import duration_nanoseconds
 from lateen.api.findings import FieldPath
 from lateen.api.report import Report
-from lateen.api.security.attachment import refuse_dry_run, validate_attachment
+from lateen.api.security.attachment import validate_attachment
 from lateen.api.telemetry import rules
 from lateen.api.telemetry.expression import expression_problem
 from lateen.api.telemetry.telemetry import (
@@ -25,7 +25,6 @@ _MILLISECOND = 1_000_000
 def validate_telemetry(policy: Telemetry, report: Report) -> None:
     """Check attachment, metrics, tracing and access logging."""
     spec = policy.spec
-    refuse_dry_run(report)
     validate_attachment(spec, report)
     for index, metrics in enumerate(spec.metrics):
         _check_metrics(metrics, ("spec", "metrics", index), report)
