@@ -6,9 +6,10 @@ the Unix socket (see `lateen.source.api_server`).
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 from aiohttp import web
@@ -24,7 +25,8 @@ from lateen.serve.control_plane import ControlPlane
 from lateen.serve.metrics import SHORT_NAMES
 from lateen.serve.quarantine import describe
 from lateen.serve.status import config_dump, proxy_status
-from lateen.source.api_server import WAITER, answer, finding_data
+from lateen.source.api_server import WAITER, WRITER, answer, finding_data
+from lateen.source.writing import Document, Outcome, Writer
 
 MAX_WAIT = 600.0
 """Longest time one request may wait, in seconds."""
@@ -53,6 +55,7 @@ def register(app: web.Application, control_plane: ControlPlane) -> None:
         ("GET", "/lateen/v1/counters", _counters),
         ("GET", "/lateen/v1/wait", _wait),
         ("POST", "/lateen/v1/wait", _wait),
+        ("GET", "/lateen/v1/debug/{name:.*}", _debug),
     )
     for method, path, handler in routes:
         app.router.add_route(method, path, functools.partial(handler, control_plane))
@@ -61,6 +64,25 @@ def register(app: web.Application, control_plane: ControlPlane) -> None:
         return (await control_plane.wait(revision, min(timeout, MAX_WAIT))).data()
 
     app[WAITER]["wait"] = wait
+    app[WRITER] = _counting(app[WRITER], control_plane)
+
+
+def _counting(writer: Writer, plane: ControlPlane) -> Writer:
+    """``writer`` that counts what is admitted and what is refused."""
+
+    class Counting(Writer):
+        def apply(
+            self, documents: Sequence[Document], manager: str, who: str, *, dry_run: bool = False
+        ) -> list[Outcome]:
+            outcomes = super().apply(documents, manager, who, dry_run=dry_run)
+            for outcome in outcomes:
+                refused = outcome.result == "refused"
+                metrics = plane.metrics
+                counter = metrics.validation_failed if refused else metrics.validation_passed
+                counter.labels(outcome.key.group, outcome.key.kind).inc()
+            return outcomes
+
+    return Counting(**{f.name: getattr(writer, f.name) for f in dataclasses.fields(writer)})
 
 
 class _PodName(msgspec.Struct):
@@ -78,10 +100,14 @@ class _CertificateRequest(msgspec.Struct):
 async def _certificates(plane: ControlPlane, request: web.Request) -> web.Response:
     """Sign a pod's key. Who the pod is comes from its object, never from the request."""
     plane.metrics.certificates.inc()
-    wanted = msgspec.json.decode(await request.read(), type=_CertificateRequest)
+    try:
+        wanted = msgspec.json.decode(await request.read(), type=_CertificateRequest)
+    except msgspec.DecodeError:
+        plane.metrics.request_errors.inc()
+        raise
     pod = _pod(plane, wanted.pod.namespace, wanted.pod.name)
     if pod is None:
-        plane.metrics.certificate_errors.inc()
+        plane.metrics.unknown_workloads.inc()
         return _error(404, f"there is no pod {wanted.pod.namespace}/{wanted.pod.name}")
     ttl = plane.options.certificate_ttl
     if wanted.ttl:
@@ -208,6 +234,13 @@ async def _wait(plane: ControlPlane, request: web.Request) -> web.Response:
         return _error(400, "revision must be a whole number and timeout a number of seconds")
     result = await plane.wait(revision, min(max(timeout, 0.0), MAX_WAIT))
     return answer(result.data())
+
+
+async def _debug(plane: ControlPlane, request: web.Request) -> web.Response:
+    """The debug endpoints (`lateen.serve.debug`) for the mesh's owner."""
+    from lateen.serve.monitoring import debug_response
+
+    return await debug_response(plane, request)
 
 
 def find_proxy(plane: ControlPlane, name: str) -> Connection | None:

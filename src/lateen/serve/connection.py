@@ -78,6 +78,8 @@ class Connection:
     last_request_at: float = 0.0
     changed_at: float = 0.0
     """When the change that the target carries was received (monotonic); 0 when settled."""
+    convergence: float = 0.0
+    """Seconds from the last change that concerned it to its acknowledgement."""
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     write_timeout: float = 30.0
     """Seconds without progress of a write after which the proxy counts as slow."""
@@ -130,10 +132,12 @@ class Connection:
         loop = asyncio.get_running_loop()
         while True:
             self.wake.clear()
-            now = loop.time()
+            now = begun = loop.time()
             was_in_sync = self.session.in_sync
             messages = self.session.advance(now)
             if self.session.in_sync and not was_in_sync:
+                if self.changed_at:
+                    self.convergence = time.monotonic() - self.changed_at
                 self.callbacks.synced(self)
             for message in messages:
                 record = self.record(message.type_url)
@@ -149,8 +153,12 @@ class Connection:
                 finally:
                     alarm.cancel()
                 self.slow = False
+                done = loop.time()
+                self.metrics.push_time.labels(short_name(message.type_url)).observe(done - begun)
+                begun = done
             if messages:
                 self.metrics.send_time.observe(loop.time() - now)
+                self.metrics.phase["send"].observe(loop.time() - now)
                 continue
             deadline = self.session.wait_until(now)
             if deadline is None:
@@ -189,6 +197,7 @@ class Connection:
         ):
             record.acked_version = record.sent_version
             record.acked_at = time.time()
+            self.metrics.phase["acknowledge"].observe(record.acked_at - record.sent_at)
         if answer.outcome in (Outcome.INIT, Outcome.RESPOND):
             self.callbacks.requested(self, type_url)
 

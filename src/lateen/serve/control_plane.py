@@ -24,12 +24,14 @@ from lateen.api.findings import Finding
 from lateen.api.meshconfig import MeshConfig
 from lateen.api.parse import parse_object, to_raw
 from lateen.api.resource import ObjectKey, Provenance, Resource
-from lateen.model.change import Change, ChangeSet
+from lateen.model.change import Change
 from lateen.model.snapshot import EMPTY, Snapshot, apply, with_mesh
 from lateen.pki.authority import DEFAULT_TTL, Authority, ServerCertificate, load_or_create
 from lateen.pki.files import replace_file
 from lateen.pki.tokens import TokenSigner
 from lateen.serve.generator import ConfigGenerator
+from lateen.serve.loop_lag import watch_lag
+from lateen.serve.mesh_metrics import MeshCollector
 from lateen.serve.metrics import Metrics
 from lateen.serve.push import Acknowledgement, DiscoveryServer, PushOptions, Rejected
 from lateen.serve.quarantine import Quarantine, Quarantined, blamed, describe, refused_resources
@@ -116,6 +118,7 @@ class ControlPlane:
             on_rejection=self._rejected,
             on_push=self._after_push,
         )
+        self.metrics.registry.register(MeshCollector(self))
         self._source = EmbeddedSource(store)
         self._applied = asyncio.Condition()
         self._open: list[Rejected] = []
@@ -145,6 +148,7 @@ class ControlPlane:
             tasks.create_task(self._follow())
             tasks.create_task(self.server.run())
             tasks.create_task(self.server.housekeeping())
+            tasks.create_task(watch_lag(self.metrics.loop_lag))
 
     async def _follow(self) -> None:
         async for batch in self._source.batches():
@@ -160,7 +164,7 @@ class ControlPlane:
                 _log.error("%s: %s (%s)", finding.provenance, finding.message, finding.key)
         for change in batch.changes:
             self.broken.pop(change.key, None)
-            self.metrics.inbound_updates.labels(_update_kind(change.key)).inc()
+            self._count_change(change)
         self.metrics.broken.set(len(self.broken))
         held = len(self.quarantine)
         admitted = self.quarantine.admit(batch.changes)
@@ -172,6 +176,17 @@ class ControlPlane:
             _log.exception("applying %d changes failed; they are applied one by one", len(admitted))
             self._apply_singly(admitted)
         self.revision = max(self.revision, batch.revision)
+
+    def _count_change(self, change: Change) -> None:
+        key = change.key
+        self.metrics.inbound_updates.labels(_update_kind(key)).inc()
+        known = self.snapshot.get(key) is not None
+        event = "delete" if change.resource is None else "update" if known else "add"
+        kinds = {"Service": "Services", "Pod": "Pods", "Node": "Nodes"}
+        if key.kind in (*kinds, "EndpointSlice", "Endpoints"):
+            self.metrics.registry_events.labels(kinds.get(key.kind, key.kind), event).inc()
+        elif key.group.endswith(".istio.io"):
+            self.metrics.config_events.labels(key.kind, event).inc()
 
     def _apply_singly(self, changes: Sequence[Change]) -> None:
         """One object that meets a defect of ours must not keep out the others."""
@@ -187,20 +202,17 @@ class ControlPlane:
         begun = time.monotonic()
         self.snapshot, changed = apply(self.snapshot, changes)
         self.metrics.pushcontext_init.observe(time.monotonic() - begun)
+        self.metrics.phase["snapshot"].observe(time.monotonic() - begun)
         if changed.empty:
             return
         self.metrics.snapshot_version.set(self.snapshot.version)
-        self._count_objects(changed)
         self.server.publish(self.snapshot, changed, immediate=immediate)
 
-    def _count_objects(self, changed: ChangeSet) -> None:
-        if changed.everything or changed.services or changed.endpoints:
-            services = self.snapshot.services.all()
-            self.metrics.services.set(len(services))
-        kinds = changed.kinds
-        if ("networking.istio.io", "VirtualService") in kinds:
-            found = self.snapshot.of_kind("networking.istio.io", "VirtualService")
-            self.metrics.virtual_services.set(len(found))
+    def push_everything(self) -> None:
+        """Make every configuration from scratch and push what differs (for operators)."""
+        self.snapshot, changed = with_mesh(self.snapshot, self.snapshot.base_mesh)
+        self.metrics.snapshot_version.set(self.snapshot.version)
+        self.server.publish(self.snapshot, changed, immediate=True)
 
     # Rejections back
 

@@ -92,6 +92,7 @@ async def run(options: Options) -> int:
 
     from lateen.serve.api import register
     from lateen.serve.control_plane import ControlPlane, ControlPlaneOptions
+    from lateen.serve.debug_stream import DebugStreams
     from lateen.serve.generator import MeshGenerator
     from lateen.serve.grpc_transport import GrpcTransport, ServerTls
     from lateen.serve.monitoring import make_monitoring
@@ -126,6 +127,7 @@ async def run(options: Options) -> int:
         app, access_log=None, shutdown_timeout=options.grace, handler_cancellation=True
     )
     monitoring = web.AppRunner(make_monitoring(plane), access_log=None, shutdown_timeout=1.0)
+    plane.server.on_debug = DebugStreams(plane).serve
     tls = _TlsSource(plane, ServerTls)
     transport = GrpcTransport(options.listen, tls.current, plane.server.serve)
     async with contextlib.AsyncExitStack() as stack:

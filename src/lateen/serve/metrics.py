@@ -1,19 +1,36 @@
 """The control plane's own Prometheus metrics.
 
 Istio's ``pilot_*`` names where they mean the same (so that its dashboards and alerts work), ours
-beside them with the prefix ``lateen_``. Times are in seconds.
+beside them with the prefix ``lateen_``. Times are in seconds. Gauges that can be read off the mesh
+when somebody asks are in `lateen.serve.mesh_metrics`.
 """
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+import re
+from collections.abc import Iterable
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.gc_collector import GCCollector
+from prometheus_client.metrics_core import Metric
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _TIMES = (0.001, 0.005, 0.01, 0.03, 0.1, 0.3, 1, 3, 5, 10, 20, 30)
 _BYTES = (1e3, 1e4, 1e5, 1e6, 4e6, 1e7, 4e7)
+
+PHASES = ("snapshot", "debounce", "scope", "translate", "difference", "send", "acknowledge")
+"""A change on its way to a proxy: once per change set (snapshot, debounce, scope), once per scope
+(translate, difference), once per proxy (send, acknowledge)."""
 
 SHORT_NAMES = {
     "type.googleapis.com/envoy.config.cluster.v3.Cluster": "cds",
@@ -34,6 +51,7 @@ class Metrics:
     """All metrics of one control plane, in a registry of their own."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         registry = self.registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
@@ -50,7 +68,10 @@ class Metrics:
 
         self.connected = gauge("pilot_xds", "Proxies connected by xDS", "version")
         self.pushes = counter("pilot_xds_pushes", "Responses sent", "type")
-        self.push_time = times("pilot_xds_push_time", "Making the changes of one push", "type")
+        self.push_time = times("pilot_xds_push_time", "Making and writing one response", "type")
+        self.whole_push = times("lateen_push_seconds", "Making the changes of one push", "kind")
+        phases = times("lateen_push_phase_seconds", "One step on the way of a change", "phase")
+        self.phase = {name: phases.labels(name) for name in PHASES}
         self.send_time = times("pilot_xds_send_time", "Writing one response to a proxy")
         self.config_size = Histogram(
             "pilot_xds_config_size_bytes",
@@ -77,9 +98,16 @@ class Metrics:
             "pilot_proxy_convergence_time", "From a change to its acknowledgement by a proxy"
         )
         self.pushcontext_init = times("pilot_pushcontext_init_seconds", "Making a new snapshot")
-        self.services = gauge("pilot_services", "Services known")
-        self.virtual_services = gauge("pilot_virt_services", "VirtualServices known")
-        self.no_instances = gauge("pilot_eds_no_instances", "Services without endpoints")
+        self.registry_events = counter(
+            "pilot_k8s_reg_events", "Changes of what services are made of", "type", "event"
+        )
+        self.config_events = counter(
+            "pilot_k8s_cfg_events", "Changes of configuration", "type", "event"
+        )
+        self.secret_errors = counter(
+            "pilot_sds_certificate_errors", "Credentials asked for and not to be had"
+        )
+        self.largest_request = gauge("pilot_xds_recv_max", "Largest request received, in bytes")
         self.rejected_configs = counter(
             "pilot_total_rejected_configs", "Objects that could not be used", "kind", "reason"
         )
@@ -89,6 +117,18 @@ class Metrics:
         )
         self.certificate_errors = counter(
             "citadel_server_csr_sign_err_count", "Signing requests refused"
+        )
+        self.request_errors = counter(
+            "citadel_server_csr_parsing_err_count", "Signing requests that cannot be read"
+        )
+        self.unknown_workloads = counter(
+            "citadel_server_id_extraction_err_count", "Signing requests for workloads not known"
+        )
+        self.validation_passed = counter(
+            "galley_validation_passed", "Objects admitted by the API", "group", "resource"
+        )
+        self.validation_failed = counter(
+            "galley_validation_failed", "Objects refused by the API", "group", "resource"
         )
         self.root_expiry = gauge(
             "citadel_server_root_cert_expiry_timestamp", "When the authority expires (Unix time)"
@@ -106,7 +146,7 @@ class Metrics:
         self.broken = gauge("lateen_broken_objects", "Objects whose newest form does not parse")
         self.waiting = gauge("lateen_proxies_waiting", "Proxies waiting for admission")
         self.refused = counter("lateen_xds_refused", "Streams refused", "code")
-        self.loop_lag = gauge("lateen_event_loop_lag_seconds", "How late timers run")
+        self.loop_lag = times("lateen_event_loop_lag_seconds", "How late timers run")
         self.snapshot_version = gauge("lateen_snapshot_version", "Version of the snapshot")
 
     def totals(self) -> dict[str, float]:
@@ -122,7 +162,28 @@ class Metrics:
 
     def render(self) -> bytes:
         """Prometheus text exposition format 0.0.4."""
-        return generate_latest(self.registry)
+        return _ISTIO_COUNTER.sub(rb"\1", generate_latest(self.registry))
+
+
+def render(metrics: Iterable[Metric]) -> bytes:
+    """These metrics alone, in the same format."""
+    registry = CollectorRegistry()
+    registry.register(_Given(tuple(metrics)))
+    return generate_latest(registry)
+
+
+class _Given(Collector):
+    def __init__(self, metrics: tuple[Metric, ...]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterable[Metric]:
+        return self._metrics
+
+
+_ISTIO_COUNTER = re.compile(
+    rb"\b((?!pilot_sds_certificate_errors)(?:pilot|citadel|galley|xds_cache)_\w+)_total\b"
+)
+"""Istio's counters have no suffix, save one; the Prometheus library adds it to all."""
 
 
 def _total(counter: Counter) -> float:

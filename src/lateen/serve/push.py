@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from lateen.model.change import ChangeSet
@@ -29,7 +29,7 @@ from lateen.serve.secrets import referenced_secret
 from lateen.serve.session import Session, Target
 from lateen.serve.transport import Refusal, Stream, StreamClosed
 from lateen.serve.views import View, updated
-from lateen.serve.wire import MalformedRequest, Node, parse_delta, parse_state
+from lateen.serve.wire import MalformedRequest, Node, asks_to_debug, parse_delta, parse_state
 
 __all__ = ["Acknowledgement", "DiscoveryServer", "Laggard", "PushOptions", "Rejected"]
 
@@ -59,6 +59,8 @@ class DiscoveryServer:
         self.options = options
         self.on_rejection = on_rejection
         self.on_push = on_push
+        self.on_debug: Callable[[Stream, bytes], Awaitable[bool]] | None = None
+        """Serves a stream that asks for ``istio.io/debug`` types; false when it does not."""
         self.snapshot: Snapshot = EMPTY
         self.pushed_version = 0
         """Version of the newest snapshot that was handed to all proxies."""
@@ -91,6 +93,11 @@ class DiscoveryServer:
         self._immediate |= immediate
         self._changed.set()
 
+    @property
+    def waiting(self) -> int:
+        """Objects whose changes were not pushed yet."""
+        return len(self._pending.keys) if self._pending is not None else 0
+
     def set_ready(self) -> None:
         """The first complete snapshot is published: begin to answer proxies."""
         self._ready.set()
@@ -112,6 +119,7 @@ class DiscoveryServer:
                 continue
             started = self._first_change
             self.metrics.debounce_time.observe(time.monotonic() - started)
+            self.metrics.phase["debounce"].observe(time.monotonic() - started)
             try:
                 await self._push(self.snapshot, changes, started)
             except Exception:
@@ -135,6 +143,7 @@ class DiscoveryServer:
         kind = "endpoint" if changes.only_endpoints else "full"
         self.metrics.push_triggers.labels(kind).inc()
         self._rescope(snapshot, changes)
+        self.metrics.phase["scope"].observe(time.monotonic() - begun)
         for state in list(self.scopes.values()):
             if state.snapshot.version >= snapshot.version:
                 continue
@@ -151,7 +160,7 @@ class DiscoveryServer:
                 )
             await asyncio.sleep(0)
         self.pushed_version = max(self.pushed_version, snapshot.version)
-        self.metrics.push_time.labels(kind).observe(time.monotonic() - begun)
+        self.metrics.whole_push.labels(kind).observe(time.monotonic() - begun)
         self.metrics.scopes.set(len(self.scopes))
         async with self._pushed:
             self._pushed.notify_all()
@@ -174,15 +183,20 @@ class DiscoveryServer:
     ) -> None:
         kind = "endpoint" if changes.only_endpoints else "full"
         self.metrics.translations.labels(kind).inc()
+        begun = time.monotonic()
         if state.stale:
             resources = self._generator.generate(snapshot, state.scope)
         else:
             resources = self._generator.update(snapshot, state.scope, state.resources, changes)
         state.stale = False
+        translated = time.monotonic()
+        self.metrics.phase["translate"].observe(translated - begun)
         settled = state.good is not None and state.good[0] is state.snapshot
         untouched = resources is state.resources and not state.secret_names
         state.snapshot, state.resources = snapshot, resources
-        if untouched or not self._retarget(state):
+        unchanged = untouched or not self._retarget(state)
+        self.metrics.phase["difference"].observe(time.monotonic() - translated)
+        if unchanged:
             state.target.version = snapshot.version
             if settled:
                 state.good = (snapshot, resources)
@@ -230,11 +244,12 @@ class DiscoveryServer:
         return kept
 
     def _secrets(self, state: ScopeState) -> Mapping[str, DiscoveryResource]:
-        found = (
-            referenced_secret(state.snapshot, state.scope.namespace, name, state.resources)
+        found = {
+            name: referenced_secret(state.snapshot, state.scope.namespace, name, state.resources)
             for name in sorted(state.secret_names)
-        )
-        return {secret.name: secret for secret in found if secret is not None}
+        }
+        self.metrics.secret_errors.inc(sum(secret is None for secret in found.values()))
+        return {name: secret for name, secret in found.items() if secret is not None}
 
     def offers(self, resource: DiscoveryResource) -> bool:
         """Whether exactly this version is in the target of any scope."""
@@ -268,6 +283,9 @@ class DiscoveryServer:
         if not self.ready:
             raise Refusal("UNAVAILABLE", "the control plane is still reading its configuration")
         first = await self._first_request(stream)
+        answer = self.on_debug if asks_to_debug(first) else None
+        if answer is not None and await answer(stream, first):
+            return
         node = _node_of(stream, first)
         queued = time.monotonic()
         self.metrics.waiting.inc()
@@ -479,12 +497,9 @@ class DiscoveryServer:
         return [item for item in self.connections if item.acknowledged_version < version]
 
     async def housekeeping(self, interval: float = 10.0) -> None:
-        """Give back memory of messages for connecting proxies; measure the loop's lag."""
-        loop = asyncio.get_running_loop()
+        """Give back memory of messages for connecting proxies."""
         while True:
-            due = loop.time() + interval
             await asyncio.sleep(interval)
-            self.metrics.loop_lag.set(max(0.0, loop.time() - due))
             for state in self.scopes.values():
                 for view in state.target.views.values():
                     view.drop_full_messages()

@@ -6,8 +6,9 @@ import datetime
 from typing import Any
 
 from google.protobuf import json_format
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import DecodeError
 
+from lateen.envoy.protos import to_dict
 from lateen.model.discovery import (
     CLUSTER,
     ENDPOINT,
@@ -121,13 +122,10 @@ def resource_json(item: DiscoveryResource) -> Json:
     base: Json = {"@type": item.type_url, "name": item.name}
     if item.type_url == SECRET or not item.body:
         return base
-    message = _message(item)
-    if message is None:
-        return base
     try:
-        found: Json = json_format.MessageToDict(message, preserving_proto_field_name=True)
-    except (TypeError, KeyError, json_format.Error) as error:
-        # An extension whose type was never imported cannot be printed.
+        found: Json = to_dict(item.type_url.rpartition("/")[2], item.body)
+    except (KeyError, TypeError, DecodeError, json_format.Error) as error:
+        # A body that another version made, or an extension that this one does not know.
         return {**base, "error": f"cannot be shown: {error}"}
     return {"@type": item.type_url, **found}
 
@@ -142,29 +140,6 @@ def _entry(item: DiscoveryResource, field: str) -> Json:
     if item.origins:
         entry["origins"] = [str(origin) for origin in item.origins]
     return entry
-
-
-def _message(item: DiscoveryResource) -> Message | None:
-    from envoy.config.cluster.v3 import cluster_pb2
-    from envoy.config.endpoint.v3 import endpoint_pb2
-    from envoy.config.listener.v3 import listener_pb2
-    from envoy.config.route.v3 import route_pb2
-
-    kinds: dict[str, type[Message]] = {
-        CLUSTER: cluster_pb2.Cluster,
-        ENDPOINT: endpoint_pb2.ClusterLoadAssignment,
-        LISTENER: listener_pb2.Listener,
-        ROUTE: route_pb2.RouteConfiguration,
-    }
-    kind = kinds.get(item.type_url)
-    if kind is None:
-        return None
-    message = kind()
-    try:
-        message.ParseFromString(item.body)
-    except DecodeError:
-        return None
-    return message
 
 
 def _time(seconds: float) -> str:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     DiscoveryMessage: TypeAlias = Any
 
 _MAX_ERROR_TEXT = 4096
+_MAX_DEBUG_REQUEST = 64 * 1024
 
 
 class MalformedRequest(Exception):
@@ -115,6 +116,39 @@ def encode_state(
 def encode_named_empty(name: str) -> bytes:
     """A ``RouteConfiguration`` or ``ClusterLoadAssignment`` with a name (field 1) and no more."""
     return _field(1, name.encode())
+
+
+DEBUG_TYPE = "istio.io/debug"
+"""Type of requests about the control plane itself; ``istio.io/debug/syncz`` and the like too."""
+
+
+def asks_to_debug(data: bytes) -> bool:
+    """Whether a request may be one for a ``istio.io/debug`` type: quick, and only a hint."""
+    return DEBUG_TYPE.encode() in data[:_MAX_DEBUG_REQUEST]
+
+
+def encode_state_of(
+    type_url: str, bodies: Iterable[tuple[str, bytes]], nonce: str, version: str
+) -> bytes:
+    """A ``DiscoveryResponse`` whose resources have types of their own (type URL and bytes)."""
+    parts = [_field(1, version.encode())]
+    parts.extend(_field(2, _field(1, kind.encode()) + _field(2, body)) for kind, body in bodies)
+    parts.append(_field(4, type_url.encode()))
+    parts.append(_field(5, nonce.encode()))
+    return b"".join(parts)
+
+
+def encode_delta_of(
+    type_url: str, name: str, bodies: Iterable[tuple[str, bytes]], nonce: str
+) -> bytes:
+    """As `encode_state_of`, a ``DeltaDiscoveryResponse`` of resources called ``name``."""
+    parts = [
+        _field(2, _field(2, _field(1, kind.encode()) + _field(2, body)) + _field(3, name.encode()))
+        for kind, body in bodies
+    ]
+    parts.append(_field(4, type_url.encode()))
+    parts.append(_field(5, nonce.encode()))
+    return b"".join(parts)
 
 
 def mentions(body: bytes, text: str) -> bool:

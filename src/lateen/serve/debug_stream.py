@@ -1,0 +1,173 @@
+"""Debugging over xDS: Istio's types ``istio.io/debug`` and ``istio.io/debug/*``.
+
+A client asks for one resource, for instance ``syncz`` or ``config_dump?proxyID=sleep.default``,
+with a certificate of the mesh. Workloads of the root namespace may ask everything, others about
+proxies of their own namespace (`lateen.serve.debug.OWN_NAMESPACE`).
+"""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import parse_qsl
+
+from envoy.service.status.v3 import csds_pb2
+
+from lateen.model.discovery import DiscoveryResource
+from lateen.pki.identity import SpiffeId
+from lateen.serve import debug, wire
+from lateen.serve.connection import Connection
+from lateen.serve.control_plane import ControlPlane
+from lateen.serve.debug_proxies import proxy_of_query
+from lateen.serve.protocol import DeltaRequest, Dialect, StateRequest
+from lateen.serve.status import type_state
+from lateen.serve.transport import Refusal, Stream
+from lateen.serve.views import new_nonce
+from lateen.serve.wire import DEBUG_TYPE, MalformedRequest, parse_delta, parse_state
+
+CLIENT_CONFIG = "type.googleapis.com/envoy.service.status.v3.ClientConfig"
+_TYPED = {f"{DEBUG_TYPE}/syncz": "syncz", f"{DEBUG_TYPE}/config_dump": "config_dump"}
+
+
+class DebugStreams:
+    """Answers debug streams of one control plane."""
+
+    def __init__(self, plane: ControlPlane) -> None:
+        self._plane = plane
+
+    async def serve(self, stream: Stream, first: bytes) -> bool:
+        """Serve a stream whose first request asks for a debug type; false when it does not.
+
+        Raises `Refusal` with what Istio's tools expect: ``INVALID_ARGUMENT`` for a request
+        without exactly one name, ``PERMISSION_DENIED`` for what the caller may not see.
+        """
+        data: bytes | None = first
+        while data is not None:
+            request = _parse(stream.dialect, data)
+            if not request.type_url.startswith(DEBUG_TYPE):
+                if data is first:
+                    return False
+                raise Refusal("INVALID_ARGUMENT", "a debug stream asks for debug types only")
+            if not request.nonce:
+                await stream.send(await self._answer(stream, request))
+            data = await stream.receive()
+        return True
+
+    async def _answer(self, stream: Stream, request: DeltaRequest | StateRequest) -> bytes:
+        names = request.subscribe if isinstance(request, DeltaRequest) else request.names
+        kind = request.type_url
+        if len(names) == 1:
+            name, _, query_text = names[0].partition("?")
+        elif kind in _TYPED and not names:
+            name, query_text = "", ""
+        else:
+            raise Refusal("INVALID_ARGUMENT", "ask for exactly one name, for instance syncz")
+        if kind in _TYPED:
+            # Istio's own clients name either the proxy, or the endpoint once more.
+            query = dict(parse_qsl(query_text))
+            if name and name != _TYPED[kind]:
+                query.setdefault("proxyID", name)
+            name = _TYPED[kind]
+        else:
+            name = name or kind.removeprefix(DEBUG_TYPE).strip("/")
+            query = dict(parse_qsl(query_text))
+        self._check(stream.identity, name, query)
+        bodies = await self._bodies(kind, name, query)
+        return _response(stream.dialect, kind, names[0] if names else name, bodies)
+
+    def _check(self, caller: SpiffeId, name: str, query: dict[str, str]) -> None:
+        snapshot = self._plane.snapshot
+        if caller.trust_domain == snapshot.trust_domain:
+            if caller.namespace == snapshot.root_namespace:
+                return
+            if name in debug.OWN_NAMESPACE:
+                proxy = self._proxy(query).proxy
+                if proxy.namespace == caller.namespace:
+                    return
+        raise Refusal("PERMISSION_DENIED", f"{caller} may not ask for {name or 'this'}")
+
+    def _proxy(self, query: dict[str, str]) -> Connection:
+        try:
+            return proxy_of_query(self._plane, query)
+        except ValueError as error:
+            raise Refusal("INVALID_ARGUMENT", str(error)) from error
+        except LookupError as error:
+            # Whether a proxy exists is nothing to tell somebody who may not ask about it.
+            raise Refusal("PERMISSION_DENIED", "no such proxy in your namespace") from error
+
+    async def _bodies(self, kind: str, name: str, query: dict[str, str]) -> list[tuple[str, bytes]]:
+        try:
+            if kind == f"{DEBUG_TYPE}/syncz":
+                return [
+                    (CLIENT_CONFIG, sync_config(item)) for item in self._plane.server.connections
+                ]
+            if kind == f"{DEBUG_TYPE}/config_dump":
+                return [(CLIENT_CONFIG, full_config(proxy_of_query(self._plane, query)))]
+            found = await debug.answer(self._plane, name, query)
+        except LookupError as error:
+            # Istio answers in the body, so that its tools show the words.
+            return [(DEBUG_TYPE, json.dumps({"error": error.args[0]}).encode())]
+        except ValueError as error:
+            raise Refusal("INVALID_ARGUMENT", str(error)) from error
+        return [(DEBUG_TYPE, found.body)]
+
+
+def sync_config(connection: Connection) -> bytes:
+    """Where a proxy stands with each type (``envoy.service.status.v3.ClientConfig``)."""
+    message = _client_config(connection)
+    for type_url, subscription in connection.session.subscriptions.items():
+        entry = message.generic_xds_configs.add(type_url=type_url)
+        state = type_state(subscription).replace(" ", "_")
+        entry.config_status = csds_pb2.ConfigStatus.Value(state)
+        if subscription.rejection is not None:
+            entry.error_state.details = subscription.rejection.message
+    body: bytes = message.SerializeToString()
+    return body
+
+
+def full_config(connection: Connection) -> bytes:
+    """Every resource that a proxy holds, as a ``ClientConfig``; secrets without their content."""
+    message = _client_config(connection)
+    for type_url, subscription in connection.session.subscriptions.items():
+        for name, item in sorted(subscription.held.resources.items()):
+            entry = message.generic_xds_configs.add(
+                type_url=type_url, name=name, version_info=item.version
+            )
+            entry.xds_config.type_url = type_url
+            entry.xds_config.value = _shown(item)
+    body: bytes = message.SerializeToString()
+    return body
+
+
+def _shown(item: DiscoveryResource) -> bytes:
+    from lateen.model.discovery import SECRET
+
+    return wire.encode_named_empty(item.name) if item.type_url == SECRET else item.body
+
+
+def _client_config(connection: Connection) -> csds_pb2.ClientConfig:
+    message = csds_pb2.ClientConfig()
+    proxy = connection.proxy
+    message.node.id = f"{proxy.name}.{proxy.namespace}"
+    message.node.metadata.update(
+        {
+            "CLUSTER_ID": proxy.identity.cluster,
+            "ISTIO_VERSION": str(connection.node.metadata.get("ISTIO_VERSION", "")),
+            "NAMESPACE": proxy.namespace,
+        }
+    )
+    message.node.user_agent_name = str(proxy.type)
+    return message
+
+
+def _parse(dialect: Dialect, data: bytes) -> DeltaRequest | StateRequest:
+    try:
+        return parse_delta(data)[0] if dialect is Dialect.DELTA else parse_state(data)[0]
+    except MalformedRequest as error:
+        raise Refusal("INVALID_ARGUMENT", str(error)) from error
+
+
+def _response(dialect: Dialect, kind: str, name: str, bodies: list[tuple[str, bytes]]) -> bytes:
+    nonce = new_nonce()
+    if dialect is Dialect.STATE:
+        return wire.encode_state_of(kind, bodies, nonce, "debug")
+    return wire.encode_delta_of(kind, name, bodies, nonce)
