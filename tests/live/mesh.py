@@ -188,13 +188,13 @@ class Mesh:
         return {"Cookie": "; ".join(f"{row[5]}={row[6]}" for row in rows)}
 
     def load(
-        self, url: str, count: int, *, clients: int = 8, source: str = "deploy/sleep", **more: str
+        self, url: str, count: int, headers: Mapping[str, str] | None = None, clients: int = 8
     ) -> Load:
-        """``count`` requests from inside a pod, over ``clients`` keep-alive connections."""
+        """``count`` requests from the client pod, over ``clients`` keep-alive connections."""
         script = LOAD_SCRIPT.read_text()
-        headers = [f"{key}:{value}" for key, value in more.items()]
-        argv = (sys.executable, "-c", script, url, str(count), str(clients), *headers)
-        return read_load(self.exec(source, *argv).out)
+        lines = [f"{key}:{value}" for key, value in (headers or {}).items()]
+        argv = (sys.executable, "-c", script, url, str(count), str(clients), *lines)
+        return read_load(self.exec("deploy/sleep", *argv).out)
 
     def pods(self, namespace: str = "default") -> list[dict[str, Any]]:
         """Pod objects of a namespace."""

@@ -19,6 +19,7 @@ from tests.live.mesh import (
     SAMPLES,
     Mesh,
     assert_gone,
+    command_line,
     eventually,
     free_ports,
     host_traces,
@@ -76,7 +77,7 @@ def test_a_host_port_that_is_taken(empty: Mesh) -> None:
         port = taken.getsockname()[1]
         empty.http_port = port
         result = empty.up("-f", str(SAMPLES / "bookinfo"), status=3)
-        assert str(port) in result.err
+        assert str(port) in result.text
         assert "--publish" in result.text
         assert not empty.folder.exists()
         # The port is the other program's; it must stay so until the fixture has looked.
@@ -94,7 +95,7 @@ def test_a_mesh_that_runs_already(bookinfo: Mesh) -> None:
 @pytest.mark.parametrize(
     ("text", "where", "what"),
     [
-        ("kind: Service\napiVersion: v1\nmetadata: {name: [\n", "app.yaml:", "YAML"),
+        ("kind: Service\napiVersion: v1\nmetadata: {name: [\n", "app.yaml:", "expected"),
         (SLEEP.replace("selector:", "selectr:"), "app.yaml:6", "selector"),
         ("a: 1\n", "app.yaml:1", "kind"),
     ],
@@ -162,7 +163,7 @@ def test_an_image_without_a_command(empty: Mesh, tmp_path: Path) -> None:
 
 def test_an_application_that_exits(empty: Mesh, tmp_path: Path) -> None:
     text = workload("brief", "image: busybox, command: [sh, -c, 'echo no config; exit 4']")
-    result = empty.up("-f", write(tmp_path, text), "--timeout", "6", status=1)
+    result = empty.up("-f", write(tmp_path, text), "--timeout", "12", status=1)
     assert "brief-" in result.text
     assert "exited with 4" in result.text
     assert "lateen logs" in result.text
@@ -191,7 +192,7 @@ def test_a_control_plane_that_does_not_answer(empty: Mesh, tmp_path: Path) -> No
     assert "does not answer" in result.err
     assert "control-plane.log" in result.err
     empty.down()
-    assert not Path(f"/proc/{node}").exists()
+    assert not command_line(node)
 
 
 def test_a_crash_of_everything_is_cleaned_up(empty: Mesh, tmp_path: Path) -> None:
@@ -285,5 +286,5 @@ def test_validate_and_apply_agree(empty: Mesh, tmp_path: Path) -> None:
     """The offline check of a file finds what `up` refuses, as data."""
     path = write(tmp_path, SLEEP.replace("selector:", "selectr:"))
     result = empty.run("validate", "-f", path, "-o", "json", status=1)
-    finding = json.loads(result.out)["findings"][0]
-    assert (finding["severity"], finding["line"]) == ("error", 6)
+    findings = json.loads(result.out)["findings"]
+    assert ("error", 6) in [(finding["severity"], finding["line"]) for finding in findings]

@@ -105,7 +105,7 @@ def test_one_user_sees_another_version(bookinfo: Mesh, rule: Apply) -> None:
     """The header that productpage adds for the signed-in user decides."""
     rule("reviews-jason-v2")
     assert bookinfo.load(REVIEWS, 50).share("reviews-v1") == 1.0
-    assert bookinfo.load(REVIEWS, 50, **JASON).share("reviews-v2") == 1.0
+    assert bookinfo.load(REVIEWS, 50, JASON).share("reviews-v2") == 1.0
     page = bookinfo.get("/productpage", bookinfo.login("jason"))
     assert "reviews-v2" in page.body
     assert "reviews-v1" in bookinfo.get("/productpage", bookinfo.login("anna")).body
@@ -155,7 +155,7 @@ def test_mirror(bookinfo: Mesh, rule: Apply) -> None:
     """v1 answers; v3's proxy logs a copy of each request."""
     rule("reviews-mirror-v3")
     agent = f"mirror-test-{time.time()}"
-    load = bookinfo.load(REVIEWS, 40, **{"user-agent": agent})
+    load = bookinfo.load(REVIEWS, 40, {"user-agent": agent})
     assert load.statuses == {"200": 40}
     assert load.share("reviews-v1") == 1.0
 

@@ -98,14 +98,17 @@ def up(
                 good = send_some(info["urls"][0] + drive, 20)
                 say(OK if good == 20 else WARN, f"{good} of 20 requests answered 200")
             node.detach()
-            _next_steps(state, info)
-            return
-        show_until(state, info, stopping, drive)
+        else:
+            show_until(state, info, stopping, drive)
     except BaseException as error:
         node.stop()
         if isinstance(error, NodeError):
             raise CommandError(str(error), error.hint) from error
         raise
+    if detach:
+        # Outside of the handler above: the mesh lives on, also when not everything is ready.
+        _next_steps(state, info)
+        return
     say(NOTE, "stopping: applications, proxies, control plane")
     node.stop()
     say(OK, f"mesh {state.name} is gone; nothing is left of it on this machine")
