@@ -109,12 +109,21 @@ class Fleet:
         return set().union(*self._ask("names", type_url))
 
     def stop_reading(self, count: int) -> None:
-        """Make ``count`` proxies of each worker stop reading (0: all read again)."""
-        self._ask("stop-reading", count)
+        """Make ``count`` proxies stop reading (0: all read again)."""
+        for index, pipe in enumerate(self._pipes):
+            pipe.send(("stop-reading", self._share(count, index)))
+            pipe.recv()
 
     def refuse(self, count: int, words: str) -> None:
-        """Make ``count`` proxies of each worker refuse what they are sent."""
-        self._ask("refuse", count, words)
+        """Make ``count`` proxies refuse what they are sent (0: none)."""
+        for index, pipe in enumerate(self._pipes):
+            pipe.send(("refuse", self._share(count, index), words))
+            pipe.recv()
+
+    def _share(self, count: int, worker: int) -> int:
+        """How many of ``count`` proxies fall to one worker."""
+        workers = len(self._pipes)
+        return count // workers + (worker < count % workers)
 
     def wait(self, until: Callable[[Report], bool], timeout: float, poll: float = 0.05) -> Report:
         """Poll `report` until ``until`` holds or ``timeout`` seconds have passed."""

@@ -45,21 +45,26 @@ class Response:
 
 def fields(data: bytes) -> Iterator[tuple[int, bytes | int]]:
     """Field number and value (bytes, or an integer) of each field of a message."""
-    position, end = 0, len(data)
-    while position < end:
+    for number, value, _ in _placed_fields(data, 0):
+        yield number, value
+
+
+def _placed_fields(data: bytes, position: int) -> Iterator[tuple[int, bytes | int, int]]:
+    """`fields` from ``position`` on, each with its end."""
+    while position < len(data):
         tag, position = _varint(data, position)
         kind = tag & 7
         if kind == 2:
-            size, position = _varint(data, position)
-            yield tag >> 3, data[position : position + size]
-            position += size
+            size, start = _varint(data, position)
+            position = start + size
+            yield tag >> 3, data[start:position], position
         elif kind == 0:
             value, position = _varint(data, position)
-            yield tag >> 3, value
+            yield tag >> 3, value, position
         else:
-            width = 8 if kind == 1 else 4
-            yield tag >> 3, int.from_bytes(data[position : position + width], "little")
-            position += width
+            start = position
+            position += 8 if kind == 1 else 4
+            yield tag >> 3, int.from_bytes(data[start:position], "little"), position
 
 
 def field(number: int, content: bytes) -> bytes:
@@ -112,11 +117,13 @@ def state_request(
 
 
 class Scanner:
-    """Scans responses; what many proxies are sent alike is scanned once."""
+    """Scans responses. What many proxies are sent alike, wholly or from the beginning on, is
+    scanned once."""
 
     def __init__(self, *, delta: bool) -> None:
-        self._scan = _scan_delta if delta else _scan_state
+        self._delta = delta
         self._seen: dict[bytes, Response] = {}
+        self._recent: list[_Scanned] = []
 
     def scan(self, data: bytes) -> Response:
         """The response in ``data``."""
@@ -125,29 +132,58 @@ class Scanner:
         if found is None:
             if len(self._seen) > 4096:
                 self._seen.clear()
-            found = self._seen[key] = self._scan(data)
+            found = self._seen[key] = self._scan_delta(data) if self._delta else _scan_state(data)
         return found
 
+    def _scan_delta(self, data: bytes) -> Response:
+        start, bodies = self._known_beginning(data) if len(data) >= _BIG else (0, [])
+        type_url = nonce = ""
+        removed: list[str] = []
+        ends: list[int] = [start] * len(bodies)
+        for number, value, end in _placed_fields(data, start):
+            if not isinstance(value, bytes):
+                continue
+            if number == 2:
+                known = _scanned.get(value)
+                if known is None:
+                    known = _scanned[value] = _resource(value)
+                bodies.append(known)
+                ends.append(end)
+            elif number == 4:
+                type_url = value.decode()
+            elif number == 5:
+                nonce = value.decode()
+            elif number == 6:
+                removed.append(value.decode())
+        if len(data) >= _BIG and not start:
+            self._recent = [_Scanned(data, ends, bodies), *self._recent[:3]]
+        return _response(type_url, nonce, "", bodies, tuple(removed), len(data))
 
-def _scan_delta(data: bytes) -> Response:
-    type_url = nonce = ""
-    bodies: list[tuple[Entry, bytes]] = []
-    removed: list[str] = []
-    for number, value in fields(data):
-        if not isinstance(value, bytes):
-            continue
-        if number == 2:
-            known = _scanned.get(value)
-            if known is None:
-                known = _scanned[value] = _resource(value)
-            bodies.append(known)
-        elif number == 4:
-            type_url = value.decode()
-        elif number == 5:
-            nonce = value.decode()
-        elif number == 6:
-            removed.append(value.decode())
-    return _response(type_url, nonce, "", bodies, tuple(removed), len(data))
+    def _known_beginning(self, data: bytes) -> tuple[int, list[tuple[Entry, bytes]]]:
+        """Up to where ``data`` begins as a message scanned before, and the resources till there."""
+        for known in self._recent:
+            low, high = 0, len(known.ends)
+            while low < high:
+                middle = (low + high + 1) // 2
+                if data.startswith(known.data[: known.ends[middle - 1]]):
+                    low = middle
+                else:
+                    high = middle - 1
+            if low:
+                return known.ends[low - 1], known.bodies[:low]
+        return 0, []
+
+
+_BIG = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class _Scanned:
+    """A big message with the end of each of its resources."""
+
+    data: bytes
+    ends: list[int]
+    bodies: list[tuple[Entry, bytes]]
 
 
 def _scan_state(data: bytes) -> Response:
