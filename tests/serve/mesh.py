@@ -78,6 +78,10 @@ class PlainGenerator:
     def __init__(self) -> None:
         self.generated = 0
 
+    @property
+    def translations(self) -> int:
+        return self.generated
+
     def scope_of(self, snapshot: Snapshot, proxy: Proxy) -> Scope:
         return Scope(proxy.type, proxy.namespace)
 

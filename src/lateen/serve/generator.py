@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 class ConfigGenerator(Protocol):
     """Makes configuration. Pure: equal inputs give equal results."""
 
+    @property
+    def translations(self) -> int:
+        """How many translations were made so far; what is taken over is none."""
+
     def scope_of(self, snapshot: Snapshot, proxy: Proxy) -> Scope:
         """The facts of ``proxy`` that its configuration depends on."""
 
@@ -71,6 +75,15 @@ class _Outbound:
         self.endpoints = endpoints
         self.listeners = listeners
         self.routes = routes
+
+    def same_as(self, other: _Outbound) -> bool:
+        """Whether all resources are the very same."""
+        return (
+            self.clusters is other.clusters
+            and self.endpoints is other.endpoints
+            and self.listeners is other.listeners
+            and self.routes is other.routes
+        )
 
 
 class SidecarResources(Mapping[str, Mapping[str, DiscoveryResource]]):
@@ -130,12 +143,18 @@ class MeshGenerator:
         self._scope_of = scope_of
         self._view = View
         self._verify = verify
+        self._translations = 0
         self._snapshot: Snapshot | None = None
         self._made: dict[Scope, _Outbound] = {}
         """Outbound parts for ``_snapshot``."""
         self._updates: dict[int, tuple[_Outbound, _Outbound]] = {}
         """Outbound parts updated to ``_snapshot``, by the identity of the part before."""
         self._impacts: dict[int, tuple[Snapshot, impact.Impact]] = {}
+
+    @property
+    def translations(self) -> int:
+        """See `ConfigGenerator`: outbound parts made or updated, scopes' own parts, gateways."""
+        return self._translations
 
     def scope_of(self, snapshot: Snapshot, proxy: Proxy) -> Scope:
         """See `ConfigGenerator`."""
@@ -223,6 +242,8 @@ class MeshGenerator:
             after.routes = self._shared(ROUTE, configuration.all_routes(view))
         else:
             after.routes = self._with_routes(view, before, found)
+        if not after.same_as(before):
+            self._translations += 1
         self._updates[id(before)] = (before, after)
         self._made.setdefault(before.scope, after)
         return after
@@ -253,6 +274,7 @@ class MeshGenerator:
         return _replaced(ROUTE, before.routes, changed)
 
     def _new_outbound(self, snapshot: Snapshot, scope: Scope) -> _Outbound:
+        self._translations += 1
         view, configuration = self._view(snapshot, scope), self._configuration
         return _Outbound(
             snapshot,
@@ -267,6 +289,7 @@ class MeshGenerator:
         self, snapshot: Snapshot, scope: Scope
     ) -> tuple[tuple[DiscoveryResource, ...], tuple[DiscoveryResource, ...]]:
         """Clusters and listeners of the scope's own workload."""
+        self._translations += 1
         view, resource = self._view(snapshot, scope), self._build.resource
         return (
             tuple(resource(item) for item in self._inbound.clusters(view)),
@@ -274,6 +297,7 @@ class MeshGenerator:
         )
 
     def _gateway(self, snapshot: Snapshot, scope: Scope) -> ResourceSet:
+        self._translations += 1
         view, configuration = self._view(snapshot, scope), self._configuration
         return {
             CLUSTER: self._shared(CLUSTER, configuration.all_clusters(view)),

@@ -46,6 +46,8 @@ class Options:
     grace: float = 2.0
     """How long open streams get at the end."""
     log_level: str = "info"
+    verify_incremental: bool = False
+    """Make every update from scratch as well and compare (slow, for finding defects)."""
 
 
 def parse_arguments(arguments: list[str] | None = None) -> Options:
@@ -78,6 +80,13 @@ def parse_arguments(arguments: list[str] | None = None) -> Options:
     )
     parser.add_argument("--grace", type=float, default=Options.grace, help="seconds")
     parser.add_argument("--log-level", default=Options.log_level)
+    parser.add_argument(
+        "--verify-incremental",
+        action="store_true",
+        default=bool(os.environ.get("LATEEN_VERIFY_INCREMENTAL")),
+        help="make every update from scratch as well and compare (slow; also "
+        "LATEEN_VERIFY_INCREMENTAL=1)",
+    )
     found = parser.parse_args(arguments)
     for name in ("listen", "metrics"):
         if not _is_address(getattr(found, name)):
@@ -117,7 +126,7 @@ async def run(options: Options) -> int:
             mesh=_mesh_config(options.mesh_config) if options.mesh_config else None,
         ),
         store,
-        MeshGenerator(),
+        MeshGenerator(verify=options.verify_incremental),
     )
     # Root too: nothing on the machine can be kept from it, and as root the command line is root.
     owners = frozenset({0, os.getuid()})

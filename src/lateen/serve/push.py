@@ -25,6 +25,7 @@ from lateen.serve.generator import ConfigGenerator
 from lateen.serve.metrics import Metrics, short_name
 from lateen.serve.protocol import Dialect, Encoder
 from lateen.serve.push_values import Acknowledgement, Laggard, PushOptions, Rejected, laggard
+from lateen.serve.rescoping import movable
 from lateen.serve.secrets import referenced_secret
 from lateen.serve.session import Session, Target
 from lateen.serve.transport import Refusal, Stream, StreamClosed
@@ -68,6 +69,8 @@ class DiscoveryServer:
         self.scopes: dict[Scope, ScopeState] = {}
         self._generator = generator
         self._encoder = Encoder(self._encode_delta, self._encode_state, wire.encode_named_empty)
+        self._rescoped: Snapshot = EMPTY
+        """The snapshot for which proxies were last put into scopes."""
         self._pending: ChangeSet | None = None
         self._first_change = 0.0
         self._last_change = 0.0
@@ -169,8 +172,10 @@ class DiscoveryServer:
 
     def _rescope(self, snapshot: Snapshot, changes: ChangeSet) -> None:
         """Move proxies whose own facts changed to the scope they belong to now."""
+        may_move = movable(self._rescoped, snapshot, changes)
+        self._rescoped = snapshot
         for connection in list(self.connections):
-            if changes.only_endpoints and changes.workloads.isdisjoint(connection.workload_keys):
+            if not may_move(connection):
                 continue
             proxy = proxy_at(snapshot, connection.node_id, connection.node)
             if proxy is None:
@@ -182,13 +187,14 @@ class DiscoveryServer:
         self, state: ScopeState, snapshot: Snapshot, changes: ChangeSet, started: float
     ) -> None:
         kind = "endpoint" if changes.only_endpoints else "full"
-        self.metrics.translations.labels(kind).inc()
+        made = self._generator.translations
         begun = time.monotonic()
         if state.stale:
             resources = self._generator.generate(snapshot, state.scope)
         else:
             resources = self._generator.update(snapshot, state.scope, state.resources, changes)
         state.stale = False
+        self.metrics.translations.labels(kind).inc(self._generator.translations - made)
         translated = time.monotonic()
         self.metrics.phase["translate"].observe(translated - begun)
         settled = state.good is not None and state.good[0] is state.snapshot
@@ -381,8 +387,9 @@ class DiscoveryServer:
             return
         self._leave_scope(connection)
         if state is None:
-            self.metrics.translations.labels("full").inc()
+            made = self._generator.translations
             resources = self._generator.generate(snapshot, scope)
+            self.metrics.translations.labels("full").inc(self._generator.translations - made)
             state = ScopeState(scope, snapshot, resources, Target(snapshot.version, {}))
             self.scopes[scope] = state
             self._retarget(state)
