@@ -15,7 +15,6 @@ from pathlib import Path
 
 from benchmarks.mesh import ROOT, BenchMesh, bench_mesh, first_answer, private_megabytes
 
-
 IDLE_SECONDS = 13.0
 """After a start: the agent's short-lived helpers (netlink, keys) end when idle for ten seconds."""
 
