@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 import urllib.error
@@ -18,6 +19,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.runtime_node.host import reachable_python
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLES = ROOT / "samples"
@@ -74,6 +77,9 @@ class Mesh:
         self.name = name
         self.state_home = state_home
         self.http_port, self.https_port = free_ports(2)
+        self.program: tuple[str, ...] = (PROGRAM,)
+        self.user: int | None = None
+        """Uid and gid that run the commands; None for those of the tests."""
 
     @property
     def folder(self) -> Path:
@@ -91,7 +97,7 @@ class Mesh:
             **os.environ,
             "XDG_STATE_HOME": str(self.state_home),
             "LATEEN_MESH": self.name,
-            "PYTHONPATH": str(ROOT / "src"),
+            "PYTHONPATH": os.pathsep.join((str(ROOT / "src"), sysconfig.get_paths()["purelib"])),
             "COLUMNS": "200",
         }
 
@@ -100,8 +106,11 @@ class Mesh:
     ) -> Result:
         """`lateen WORDS`; fails the test when it ends with another status (None: any)."""
         done = subprocess.run(
-            [PROGRAM, *words],
+            [*self.program, *words],
             env=self.environment(),
+            user=self.user,
+            group=self.user,
+            extra_groups=None if self.user is None else [],
             cwd=ROOT,
             input=stdin,
             capture_output=True,
@@ -193,7 +202,7 @@ class Mesh:
         """``count`` requests from the client pod, over ``clients`` keep-alive connections."""
         script = LOAD_SCRIPT.read_text()
         lines = [f"{key}:{value}" for key, value in (headers or {}).items()]
-        argv = (sys.executable, "-c", script, url, str(count), str(clients), *lines)
+        argv = ("python3", "-c", script, url, str(count), str(clients), *lines)
         return read_load(self.exec("deploy/sleep", *argv).out)
 
     def pods(self, namespace: str = "default") -> list[dict[str, Any]]:
@@ -319,13 +328,19 @@ def host_traces() -> dict[str, list[str]]:
 
 
 @contextmanager
-def running(*words: str, name: str = "test") -> Iterator[Mesh]:
+def running(*words: str, name: str = "test", user: int | None = None) -> Iterator[Mesh]:
     """A mesh that is up within the block, and of which nothing is left after it.
 
-    With LATEEN_TEST_LOGS=FOLDER in the environment its logs are copied there first.
+    ``user`` is a uid (and gid) to run it as. With LATEEN_TEST_LOGS=FOLDER in the environment its
+    logs are copied there first.
     """
     home = short_folder()
     mesh = Mesh(f"{name}-{os.getpid()}", home)
+    if user is not None:
+        os.chown(home, user, user)
+        mesh.user = user
+        start = "from lateen.cli.main import run; run()"
+        mesh.program = (environment_for(user, home), "-c", start)
     before = host_traces()
     processes: list[int] = []
     try:
@@ -342,6 +357,16 @@ def running(*words: str, name: str = "test") -> Iterator[Mesh]:
             assert_gone(mesh, before, processes)
         finally:
             shutil.rmtree(home, ignore_errors=True)
+
+
+def environment_for(user: int, folder: Path) -> str:
+    """The Python of a virtual environment that a user can read, with the packages of this one."""
+    place = folder / "venv"
+    command = [reachable_python(user), "-m", "venv", "--without-pip", str(place)]
+    subprocess.run(command, check=True, user=user, group=user, extra_groups=[])
+    packages = place / "lib" / f"python3.{sys.version_info[1]}" / "site-packages"
+    (packages / "these.pth").write_text(f"{ROOT / 'src'}\n{sysconfig.get_paths()['purelib']}\n")
+    return str(place / "bin" / "python")
 
 
 def assert_gone(

@@ -122,7 +122,7 @@ def test_grpc_probe(mesh: Mesh) -> None:
 
 
 def test_liveness_probe_restarts(mesh: Mesh) -> None:
-    probe = "livenessProbe: {exec: {command: [test, ! , -e, /tmp/ill]}, periodSeconds: 1, "
+    probe = "livenessProbe: {exec: {command: [sh, -c, 'test ! -e /tmp/ill']}, periodSeconds: 1, "
     probe += "failureThreshold: 1}"
     with mesh.applied(pod("alive", f"command: [sleep, '1000'], {probe}")):
         eventually(lambda: is_ready(mesh, "alive"))

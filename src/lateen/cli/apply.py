@@ -14,7 +14,7 @@ from lateen.cli.findings import finding_row, print_findings, sort_key, summary
 from lateen.cli.kinds import Reference, resolve
 from lateen.cli.mesh_state import connect
 from lateen.cli.options import Files, Mesh, Namespace, Output, Recursive, Timeout, Wait
-from lateen.cli.output import BAD, NOTE, OK, WARN, emit, out, say
+from lateen.cli.output import BAD, NOTE, OK, WARN, complain, emit, out, say
 from lateen.cli.validate import all_findings, effect_findings, objects_without_errors
 from lateen.source.client import ApiError, Client
 from lateen.source.files import read_inputs
@@ -144,7 +144,10 @@ def delete(
             if error.status != 404:
                 raise
             missing += not ignore_not_found
-            say(NOTE if ignore_not_found else BAD, f"{label} does not exist")
+            if ignore_not_found:
+                say(NOTE, f"{label} does not exist")
+            else:
+                complain(f"{label} does not exist")
     if missing:
         raise typer.Exit(FINDING)
 
