@@ -61,7 +61,7 @@ PARTS: Mapping[GroupKind, Part] = {
     ("batch", "Job"): Part.NONE,
     ("batch", "CronJob"): Part.NONE,
     kinds.VIRTUAL_SERVICE: Part.NONE,  # told apart by `_routes`
-    kinds.DESTINATION_RULE: Part.OUTBOUND,
+    kinds.DESTINATION_RULE: Part.ALL,  # the pool of a service limits its own workload as well
     kinds.SIDECAR: Part.ALL,
     kinds.GATEWAY: Part.NONE,  # of gateways, which are always made anew
     kinds.PEER_AUTHENTICATION: Part.CLUSTERS | Part.ENDPOINTS | Part.INBOUND,

@@ -217,13 +217,9 @@ class View:
                 catch_all = listener
         return catch_all
 
-    @cached_property
-    def _by_host(self) -> dict[str, Service]:
-        return {service.hostname: service for service in self.services}
-
     def service(self, hostname: str) -> Service | None:
         """The service that this host name means for the scope."""
-        return self._by_host.get(hostname)
+        return self.sidecar_scope.service(hostname)
 
     def endpoints(self, service: Service) -> tuple[Endpoint, ...]:
         """Endpoints of a service."""

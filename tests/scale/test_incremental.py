@@ -1,0 +1,279 @@
+"""Whatever changes in whatever order: an update gives what a translation from scratch gives."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from lateen.api.parse import parse_object
+from lateen.api.resource import ObjectKey, Resource
+from lateen.model.change import Change, ChangeSet
+from lateen.model.proxy import Scope
+from lateen.model.scope import scope_of_pod
+from lateen.model.snapshot import EMPTY, Snapshot, apply
+from lateen.serve.generator import IncrementalMismatch, MeshGenerator
+
+Raw = dict[str, Any]
+
+NAMESPACES = ("one", "two", "istio-system")
+HOSTS = ("web", "api", "db", "any", "peers")
+PROTOCOLS = {"web": "http", "api": "http-api", "db": "tcp-db", "any": "", "peers": "tcp-peers"}
+
+
+def an_object(version: str, kind: str, namespace: str, name: str, **fields: object) -> Raw:
+    return {
+        "apiVersion": version,
+        "kind": kind,
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "creationTimestamp": "2026-01-01T00:00:00Z",
+            **(fields.pop("metadata", {}) or {}),  # type: ignore[dict-item]
+        },
+        **fields,
+    }
+
+
+def service(namespace: str, host: str, port: int) -> Raw:
+    spec: Raw = {
+        "selector": {"app": host},
+        "ports": [{"name": PROTOCOLS[host], "port": port}],
+        "clusterIP": "None"
+        if host == "peers"
+        else f"10.96.{NAMESPACES.index(namespace)}.{HOSTS.index(host) + 1}",
+    }
+    if not PROTOCOLS[host]:
+        del spec["ports"][0]["name"]
+    return an_object("v1", "Service", namespace, host, spec=spec)
+
+
+def pod(namespace: str, host: str, index: int, address: int, *, ready: bool, mesh: bool) -> Raw:
+    labels = {"app": host, "version": f"v{index}"}
+    if mesh:
+        labels["security.istio.io/tlsMode"] = "istio"
+    return an_object(
+        "v1",
+        "Pod",
+        namespace,
+        f"{host}-{index}",
+        metadata={"labels": labels},
+        spec={
+            "serviceAccountName": host,
+            "containers": [{"name": "app", "image": "app"}, {"name": "istio-proxy"}],
+        },
+        status={
+            "phase": "Running",
+            "podIP": f"10.{NAMESPACES.index(namespace)}.{HOSTS.index(host)}.{address}",
+            "conditions": [{"type": "Ready", "status": "True" if ready else "False"}],
+        },
+    )
+
+
+def networking(kind: str, namespace: str, name: str, spec: Raw) -> Raw:
+    return an_object("networking.istio.io/v1", kind, namespace, name, spec=spec)
+
+
+def security(kind: str, namespace: str, name: str, spec: Raw) -> Raw:
+    return an_object("security.istio.io/v1", kind, namespace, name, spec=spec)
+
+
+def virtual_service(chance: random.Random, namespace: str) -> Raw:
+    host = chance.choice((*HOSTS, "*.two.svc.cluster.local", "other.example.com"))
+    target = chance.choice(HOSTS)
+    destination: Raw = {"host": target}
+    if chance.random() < 0.3:
+        destination["subset"] = "v1"
+    spec: Raw = {"hosts": [host], "exportTo": [chance.choice(("*", ".", "two"))]}
+    if chance.random() < 0.2 and not host.startswith("*"):
+        spec["tcp"] = [{"route": [{"destination": destination}]}]
+    else:
+        route: Raw = {
+            "timeout": f"{chance.randint(1, 9)}s",
+            "route": [{"destination": destination}],
+        }
+        if chance.random() < 0.3:
+            route["match"] = [{"sourceLabels": {"app": chance.choice(HOSTS)}}]
+        if chance.random() < 0.2:
+            route = {"delegate": {"name": "delegate", "namespace": namespace}}
+        spec["http"] = [route]
+    return networking("VirtualService", namespace, f"rule-{chance.randint(0, 3)}", spec)
+
+
+def delegate(chance: random.Random, namespace: str) -> Raw:
+    route = {
+        "timeout": f"{chance.randint(1, 9)}s",
+        "route": [{"destination": {"host": chance.choice(HOSTS)}}],
+    }
+    return networking("VirtualService", namespace, "delegate", {"http": [route]})
+
+
+def destination_rule(chance: random.Random, namespace: str) -> Raw:
+    spec: Raw = {
+        "host": f"{chance.choice(HOSTS)}.{chance.choice(('one', 'two'))}.svc.cluster.local",
+        "subsets": [{"name": "v1", "labels": {"version": "v1"}}],
+        "trafficPolicy": {"connectionPool": {"tcp": {"maxConnections": chance.randint(1, 9)}}},
+        "exportTo": [chance.choice(("*", "."))],
+    }
+    if chance.random() < 0.3:
+        spec["workloadSelector"] = {"matchLabels": {"app": chance.choice(HOSTS)}}
+    if chance.random() < 0.3:
+        spec["trafficPolicy"] = {"loadBalancer": {"consistentHash": {"useSourceIp": True}}}
+    return networking("DestinationRule", namespace, f"policy-{chance.randint(0, 2)}", spec)
+
+
+def sidecar(chance: random.Random, namespace: str) -> Raw:
+    spec: Raw = {"egress": [{"hosts": [chance.choice(("./*", "*/*", "two/*", "./web.one"))]}]}
+    if chance.random() < 0.3:
+        spec["workloadSelector"] = {"labels": {"app": chance.choice(HOSTS)}}
+    return networking("Sidecar", namespace, f"sidecar-{chance.randint(0, 1)}", spec)
+
+
+def peer_authentication(chance: random.Random, namespace: str) -> Raw:
+    spec: Raw = {"mtls": {"mode": chance.choice(("STRICT", "PERMISSIVE", "DISABLE"))}}
+    name = "default"
+    if chance.random() < 0.4:
+        name = "some"
+        spec["selector"] = {"matchLabels": {"app": chance.choice(HOSTS)}}
+    return security("PeerAuthentication", namespace, name, spec)
+
+
+def authorization_policy(chance: random.Random, namespace: str) -> Raw:
+    spec: Raw = {"action": chance.choice(("ALLOW", "DENY")), "rules": [{}]}
+    if chance.random() < 0.5:
+        spec["selector"] = {"matchLabels": {"app": chance.choice(HOSTS)}}
+    return security("AuthorizationPolicy", namespace, f"policy-{chance.randint(0, 1)}", spec)
+
+
+def service_entry(chance: random.Random, namespace: str) -> Raw:
+    spec: Raw = {
+        "hosts": [chance.choice(("other.example.com", "third.example.com"))],
+        "location": "MESH_EXTERNAL",
+        "resolution": chance.choice(("DNS", "STATIC", "NONE")),
+        "ports": [{"number": chance.choice((80, 443)), "name": "http", "protocol": "HTTP"}],
+    }
+    if spec["resolution"] == "STATIC":
+        spec["endpoints"] = [{"address": f"192.0.2.{chance.randint(1, 9)}"}]
+    return networking("ServiceEntry", namespace, f"entry-{chance.randint(0, 1)}", spec)
+
+
+def a_change(chance: random.Random) -> Change:
+    """One written or deleted object."""
+    namespace = chance.choice(NAMESPACES[:2])
+    host = chance.choice(HOSTS)
+    kind = chance.choices(
+        ("pod", "service", "route", "delegate", "rule", "sidecar", "peer", "policy", "entry"),
+        (8, 3, 8, 2, 5, 2, 4, 2, 2),
+    )[0]
+    match kind:
+        case "pod":
+            raw = pod(
+                namespace,
+                host,
+                chance.randint(0, 2),
+                chance.randint(1, 5),
+                ready=chance.random() < 0.8,
+                mesh=chance.random() < 0.8,
+            )
+        case "service":
+            raw = service(namespace, host, chance.choice((80, 8080)))
+        case "route":
+            raw = virtual_service(chance, namespace)
+        case "delegate":
+            raw = delegate(chance, namespace)
+        case "rule":
+            raw = destination_rule(chance, namespace)
+        case "sidecar":
+            raw = sidecar(chance, chance.choice(NAMESPACES))
+        case "peer":
+            raw = peer_authentication(chance, chance.choice(NAMESPACES))
+        case "policy":
+            raw = authorization_policy(chance, chance.choice(NAMESPACES))
+        case _:
+            raw = service_entry(chance, namespace)
+    resource = parsed(raw)
+    return Change(resource.key, None if chance.random() < 0.15 else resource)
+
+
+def parsed(raw: Raw) -> Resource:
+    found = parse_object(raw)
+    assert isinstance(found, Resource), found
+    return found
+
+
+def beginning() -> list[Change]:
+    """Services, pods to watch from, and some rules."""
+    raws: list[Raw] = []
+    for namespace in NAMESPACES[:2]:
+        raws += [service(namespace, host, 80) for host in HOSTS]
+        raws += [pod(namespace, host, 0, 9, ready=True, mesh=True) for host in HOSTS]
+        raws.append(pod(namespace, "web", 9, 99, ready=True, mesh=True))
+    return [Change(resource.key, resource) for resource in map(parsed, raws)]
+
+
+def watched(snapshot: Snapshot) -> Iterator[Scope]:
+    """Scopes of some proxies, as long as their pods exist."""
+    for namespace in NAMESPACES[:2]:
+        for host in ("web", "db", "any"):
+            found = snapshot.get(ObjectKey("", "Pod", namespace, f"{host}-0"))
+            if found is not None:
+                yield scope_of_pod(snapshot, found)
+
+
+@settings(
+    max_examples=25,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(seed=st.integers(0, 2**32 - 1), length=st.integers(2, 14))
+@pytest.mark.timeout(60)
+def test_updates_equal_translations_from_scratch(seed: int, length: int) -> None:
+    chance = random.Random(seed)
+    generator = MeshGenerator(verify=True)
+    snapshot, _ = apply(EMPTY, beginning())
+    held = {scope: generator.generate(snapshot, scope) for scope in watched(snapshot)}
+    pending = ChangeSet()
+    for _ in range(length):
+        changes = [a_change(chance) for _ in range(chance.choice((1, 1, 1, 2, 4)))]
+        snapshot, changed = apply(snapshot, changes)
+        pending = pending.merged(changed)
+        if chance.random() < 0.25:
+            continue  # more is debounced into the same push
+        now = {}
+        for scope in watched(snapshot):
+            before = held.get(scope)
+            now[scope] = (
+                generator.generate(snapshot, scope)
+                if before is None
+                else generator.update(snapshot, scope, before, pending)
+            )
+        held, pending = now, ChangeSet()
+
+
+def test_an_undeclared_dependency_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lateen.model import kinds
+    from lateen.translate import impact
+
+    generator = MeshGenerator(verify=True)
+    snapshot, _ = apply(EMPTY, beginning())
+    scope = next(watched(snapshot))
+    before = generator.generate(snapshot, scope)
+    rule = networking(
+        "DestinationRule",
+        "one",
+        "web",
+        {"host": "web", "trafficPolicy": {"connectionPool": {"tcp": {"maxConnections": 7}}}},
+    )
+    resource = parsed(rule)
+    snapshot, changed = apply(snapshot, [Change(resource.key, resource)])
+
+    forgotten = {**impact.PARTS, kinds.DESTINATION_RULE: impact.Part.NONE}
+    monkeypatch.setattr(impact, "PARTS", forgotten)
+
+    with pytest.raises(IncrementalMismatch, match=r"outbound\|80\|\|web\.one.*DestinationRule"):
+        generator.update(snapshot, scope, before, changed)
