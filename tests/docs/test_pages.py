@@ -58,6 +58,18 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert anchor in anchors(target), f"{_name(page)}: {link}"
 
 
+@pytest.mark.parametrize("page", all_pages(), ids=_name)
+def test_tables_are_even(page: Path) -> None:
+    width = 0
+    for line in page.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("|"):
+            width = 0
+            continue
+        cells = len(re.findall(r"(?<!\\)\|", line)) - 1
+        assert cells == (width or cells), f"{_name(page)}: {line}"
+        width = cells
+
+
 @pytest.mark.parametrize("block", blocks("yaml"), ids=str)
 def test_yaml_is_valid(block: Block) -> None:
     if "mesh config" in block.remarks:
