@@ -12,7 +12,7 @@ help:
 	@echo "make test                    all tests (real Envoy, real namespaces)"
 	@echo "make check                   format, lint, types, import layers"
 	@echo "make conformance CORPUS=DIR  run others' cases; ONLY=validation,... picks some"
-	@echo "make bench                   the benchmarks of docs/performance.md"
+	@echo "make bench                   the control plane at scale: table and plots (about 40 minutes)"
 
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Lateen needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version). Set PYTHON=/path/to/python3.11"; exit 3; }
@@ -43,6 +43,11 @@ format: $(VENV)/.installed-dev
 
 conformance: $(VENV)/.installed-dev
 	@$(BIN)/python .ci/conformance.py $(CORPUS) $(if $(ONLY),--only $(ONLY))
+
+# Needs a quiet machine: the proxies of the rig share it with the control plane.
+bench: $(VENV)/.installed-dev
+	@$(BIN)/python -m benchmarks.scale all --services 1000 --endpoints 5 --proxies 1000 --namespaces 20 $(ARGS)
+	@$(BIN)/python -m benchmarks.scale grid --namespaces 20 --repetitions 5 --plots docs/plots $(ARGS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -40,7 +40,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     specs = proxy_specs(SIZE, folder / "certificates", plane.authority)
     fleet = Fleet(specs, plane.place, delta=True, workers=1)
     try:
-        yield Bench(SIZE, plane, fleet, "delta", 2, debounce=0.05, duration=3.0, limit=30.0)
+        yield Bench(SIZE, plane, fleet, "delta", 1, debounce=0.05, duration=3.0, limit=30.0)
         assert "differ from a translation from scratch" not in plane.log()
     finally:
         fleet.close()
