@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from typing import Annotated, Any
@@ -81,6 +82,9 @@ def _root(
 
 def run() -> None:
     """Entry point: exit 0 good, 1 a finding, 2 usage, 3 environment; never a stack trace."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # `up` runs for hours: what it says must reach a pipe or a log file at once.
+        sys.stdout.reconfigure(line_buffering=True)
     sys.exit(_run())
 
 
