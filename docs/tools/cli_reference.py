@@ -69,7 +69,10 @@ def _command(name: str, command: TyperCommand) -> Iterator[str]:
     yield f"Usage: `{usage}`"
     described = [(_argument(a), str(getattr(a, "help", None) or "")) for a in arguments]
     described = [(shown, explained) for shown, explained in described if explained]
-    rows = [f"| `{shown}` | {explained} | |" for shown, explained in described]
+    rows = [
+        f"| `{shown}` | {explained.replace('|', chr(92) + '|')} | |"
+        for shown, explained in described
+    ]
     rows += [f"| {_names(o)} | {o.help or ''} | {_default(o)} |" for o in options]
     if rows:
         yield ""
