@@ -116,7 +116,12 @@ def check_command(words: list[str]) -> None:
         targets = [word for word in rest if "=" not in word]
         assert set(targets) <= set(OUR_MAKE_TARGETS), targets
     elif program.endswith("python") and rest[:1] == ["-m"]:
-        assert (ROOT / f"{rest[1].replace('.', '/')}.py").exists() or rest[1] == "pip", rest[1]
+        assert rest[1] == "pip" or _can_run(rest[1]), rest[1]
+
+
+def _can_run(module: str) -> bool:
+    path = ROOT / module.replace(".", "/")
+    return path.with_suffix(".py").exists() or (path / "__main__.py").exists()
 
 
 def _check_lateen(words: list[str]) -> None:
@@ -225,7 +230,7 @@ def test_modules_in_the_text_exist() -> None:
             path = ROOT / "src" / module.replace(".", "/")
             assert path.is_dir() or path.with_suffix(".py").exists(), f"{_name(page)}: {module}"
         for module in set(re.findall(r"`python -m ((?:benchmarks|docs)[\w.]+)", page.read_text())):
-            assert (ROOT / f"{module.replace('.', '/')}.py").exists(), f"{_name(page)}: {module}"
+            assert _can_run(module), f"{_name(page)}: {module}"
 
 
 def test_the_readme_begins_with_the_two_commands() -> None:
