@@ -17,7 +17,6 @@ import time
 from pathlib import Path
 
 from benchmarks.mesh import bench_mesh, percentile
-
 from lateen.source.client import Client
 
 DEBOUNCE_MS = 100.0

@@ -25,13 +25,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.envoy import pair
-
 from lateen.ir.cluster import UpstreamProtocol
 from lateen.ir.listener import Listener, Reporter, Telemetry
 from lateen.ir.proxy_config import ProxyConfiguration
 from lateen.ir.route import DirectResponse, Route, RouteConfiguration, RouteMatch, VirtualHost
 from lateen.pki.authority import Authority, load_or_create
+from tests.envoy import pair
 
 BODY = b"x" * 256
 REQUEST = f"GET /x HTTP/1.1\r\nhost: {pair.HOST}\r\nuser-agent: load\r\n\r\n".encode()

@@ -18,7 +18,6 @@ from benchmarks.scale.mesh import Size, objects
 from benchmarks.scale.plane import LateenPlane, Peer, Plane, proxy_specs
 from benchmarks.scale.report import scaling_plots, table
 from benchmarks.scale.scenarios import SCENARIOS, Bench, Result
-
 from lateen.pki.authority import Authority, load
 
 _GRID_SERVICES = (100, 1000, 5000)

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from envoy.config.core.v3 import base_pb2
+
 from benchmarks.scale.fleet import Place
 from benchmarks.scale.mesh import Raw, Size, namespace_of, objects, pod_name, proxy_places
 from benchmarks.scale.proxy import ProxySpec
-from envoy.config.core.v3 import base_pb2
-
 from lateen.api.resource import Provenance
 from lateen.model.service import WorkloadIdentity
 from lateen.pki.authority import Authority, load_or_create

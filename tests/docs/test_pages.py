@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 import typer
-from docs.tools import generate
-from docs.tools.effects import ACTED_ON, NOT_ACTED_ON, kind_effect
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
+from docs.tools import generate
+from docs.tools.effects import ACTED_ON, NOT_ACTED_ON, kind_effect
 from lateen.api.findings import Severity
 from lateen.api.kinds import all_kinds
 from lateen.api.meshconfig.reading import parse_mesh_config

@@ -77,7 +77,10 @@ class Mesh:
         self.name = name
         self.state_home = state_home
         self.http_port, self.https_port = free_ports(2)
+        self.client = "deploy/sleep"
+        """The pod that `curl` and `load` send from."""
         self.program: tuple[str, ...] = (PROGRAM,)
+        self.python = sys.executable
         self.user: int | None = None
         """Uid and gid that run the commands; None for those of the tests."""
 
@@ -159,11 +162,11 @@ class Mesh:
         """`lateen exec TARGET -- ARGV`."""
         return self.run("exec", "-n", namespace, target, "--", *argv, status=status)
 
-    def curl(self, url: str, *options: str, source: str = "deploy/sleep", **more: str) -> Answer:
+    def curl(self, url: str, *options: str, source: str = "", **more: str) -> Answer:
         """Request ``url`` from inside a pod."""
         form = "\n%{http_code} %{time_total}"
         argv = ("curl", "-s", "-m", "20", "-w", form, *options, url)
-        result = self.exec(source, *argv, status=None, **more)
+        result = self.exec(source or self.client, *argv, status=None, **more)
         body, _, line = result.out.rpartition("\n")
         code, _, seconds = line.partition(" ")
         return Answer(int(code or 0), body, {}, float(seconds or 0))
@@ -202,8 +205,8 @@ class Mesh:
         """``count`` requests from the client pod, over ``clients`` keep-alive connections."""
         script = LOAD_SCRIPT.read_text()
         lines = [f"{key}:{value}" for key, value in (headers or {}).items()]
-        argv = ("python3", "-c", script, url, str(count), str(clients), *lines)
-        return read_load(self.exec("deploy/sleep", *argv).out)
+        argv = (self.python, "-c", script, url, str(count), str(clients), *lines)
+        return read_load(self.exec(self.client, *argv).out)
 
     def pods(self, namespace: str = "default") -> list[dict[str, Any]]:
         """Pod objects of a namespace."""
@@ -340,7 +343,8 @@ def running(*words: str, name: str = "test", user: int | None = None) -> Iterato
         os.chown(home, user, user)
         mesh.user = user
         start = "from lateen.cli.main import run; run()"
-        mesh.program = (environment_for(user, home), "-c", start)
+        mesh.python = environment_for(user, home)
+        mesh.program = (mesh.python, "-c", start)
     before = host_traces()
     processes: list[int] = []
     try:

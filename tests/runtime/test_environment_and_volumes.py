@@ -159,8 +159,10 @@ def test_sub_paths_of_a_volume(tmp_path: Path) -> None:
         {"name": "v", "mountPath": "/b", "subPathExpr": "$(POD)", "readOnly": True},
     ]
     first, second = container_mounts({"volumeMounts": mounts}, {"v": tmp_path}, {"POD": "p-1"})
-    assert Path(first.source) == tmp_path / "x/y"
-    assert Path(second.source) == tmp_path / "p-1"
+    assert (first.source, first.sub_path) == (str(tmp_path), "x/y")
+    assert (second.source, second.sub_path) == (str(tmp_path), "p-1")
+    assert (tmp_path / "x/y").is_dir()
+    assert (tmp_path / "p-1").is_dir()
     assert second.read_only
 
 

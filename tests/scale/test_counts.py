@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+
 from benchmarks.scale.fleet import Fleet
 from benchmarks.scale.mesh import Size
 from benchmarks.scale.plane import LateenPlane, proxy_specs

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import grpc
 import pytest
 from envoy.service.auth.v3 import external_auth_pb2 as auth
+
 from tests.workloads.processes import Process, curl, workload
 
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+
 from tests.workloads.processes import Process, read_all, read_answer, workload
 
 GET = "GET {} HTTP/1.1\r\nHost: test\r\n\r\n"
