@@ -55,6 +55,7 @@ from lateen.runtime.tasks import cancel
 from lateen.runtime.volumes import (
     VolumeUnsupported,
     container_mounts,
+    generated_volumes,
     remove_volumes,
 )
 from lateen.source.client import ApiError, ApiUnavailable, AsyncClient
@@ -335,7 +336,11 @@ class PodWorker:
             argv=tuple(expand(part, environment) for part in command.argv),
             env=environment,
             cwd=str(raw.get("workingDir") or "/"),
-            mounts=tuple(container_mounts(raw, self._volumes.directories, environment)),
+            mounts=tuple(
+                container_mounts(
+                    raw, self._volumes.directories, environment, generated_volumes(self.pod)
+                )
+            ),
             uid=security.get("runAsUser") if switches else None,
             gid=security.get("runAsGroup") if switches else None,
             read_only_root=bool(security.get("readOnlyRootFilesystem")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from lateen.runtime.environment import (
     resource_value,
     secret_bytes,
 )
+from lateen.runtime.node.namespaces import open_beneath
 from lateen.runtime.node.spec import Mount
 from lateen.runtime.raw import Raw, namespace_of, spec_of
 
@@ -87,8 +89,19 @@ def write_files(directory: Path, files: Mapping[str, tuple[bytes, int]]) -> None
         temporary.rename(target)
 
 
+def generated_volumes(pod: Raw) -> frozenset[str]:
+    """Names of the volumes whose files the node writes. Containers see them read-only: the node
+    renews the files with its own rights, and must find its own directories there."""
+    kinds = ("configMap", "secret", "downwardAPI", "projected")
+    volumes = spec_of(pod).get("volumes") or []
+    return frozenset(volume["name"] for volume in volumes if any(kind in volume for kind in kinds))
+
+
 def container_mounts(
-    container: Raw, volumes: Mapping[str, Path], environment: Mapping[str, str] | None = None
+    container: Raw,
+    volumes: Mapping[str, Path],
+    environment: Mapping[str, str] | None = None,
+    generated: frozenset[str] = frozenset(),
 ) -> list[Mount]:
     """The container's ``volumeMounts``; ``environment`` is for ``subPathExpr``.
 
@@ -103,8 +116,10 @@ def container_mounts(
         sub_path = mount.get("subPath") or ""
         if mount.get("subPathExpr"):
             sub_path = expand(mount["subPathExpr"], environment or {})
-        source = _sub_path(directory, sub_path) if sub_path else directory
-        mounts.append(Mount(str(source), mount["mountPath"], bool(mount.get("readOnly"))))
+        if sub_path:
+            _make_sub_path(directory, _inside(sub_path))
+        read_only = bool(mount.get("readOnly")) or mount["name"] in generated
+        mounts.append(Mount(str(directory), mount["mountPath"], read_only, sub_path))
     return mounts
 
 
@@ -118,15 +133,35 @@ _FILE_MODE = 0o644
 """Kubernetes' ``defaultMode`` of generated files."""
 
 
-def _sub_path(directory: Path, sub_path: str) -> Path:
-    source = directory / _inside(sub_path)
-    whole = directory.resolve()
-    if not source.resolve().is_relative_to(whole):
-        raise VolumeUnsupported(f"subPath {sub_path!r} leaves its volume through a link")
-    source = source.resolve()
-    if not source.exists():
-        source.mkdir(parents=True, exist_ok=True)
-    return source
+def _make_sub_path(directory: Path, sub_path: str) -> None:
+    """Makes the directories of a ``subPath`` that are missing, and nothing outside the volume:
+    containers that run already may be changing it at the same time."""
+    parent = os.open(directory, os.O_PATH | os.O_CLOEXEC)
+    try:
+        parts = [part for part in sub_path.split("/") if part not in ("", ".")]
+        for place, part in enumerate(parts, start=1):
+            path = "/".join(parts[:place])
+            found = _open_or_make(directory, path, parent, part)
+            os.close(parent)
+            parent = found
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        raise VolumeUnsupported(f"subPath {sub_path!r} leaves its volume through a link") from error
+    finally:
+        os.close(parent)
+
+
+def _open_or_make(directory: Path, path: str, parent: int, name: str) -> int:
+    whole = os.open(directory, os.O_PATH | os.O_CLOEXEC)
+    try:
+        try:
+            return open_beneath(whole, path, os.O_PATH)
+        except FileNotFoundError:
+            os.mkdir(name, dir_fd=parent)
+            return open_beneath(whole, path, os.O_PATH)
+    finally:
+        os.close(whole)
 
 
 def _claim(source: Raw, root: Path) -> Path:

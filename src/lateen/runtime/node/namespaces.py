@@ -1,7 +1,7 @@
-"""Linux namespaces and mounts by system call (Python 3.11 has no `os.unshare` and `os.setns`).
+"""Linux namespaces, mounts and confined look-ups by system call (Python 3.11 lacks them).
 
 Every function raises `OSError` with the kernel's errno and the name of what was tried. Sources:
-unshare(2), setns(2), mount(2), pivot_root(2), mount_setattr(2), pidfd_open(2), user_namespaces(7).
+unshare(2), setns(2), mount(2), pivot_root(2), mount_setattr(2), openat2(2), user_namespaces(7).
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ _AT_FDCWD = -100
 _AT_RECURSIVE = 0x8000
 _MOUNT_ATTR_RDONLY = 0x1
 _SYS_MOUNT_SETATTR = 442  # the same number on every architecture since Linux 5.12
+_SYS_OPENAT2 = 437  # likewise, since Linux 5.6
+_RESOLVE_NO_MAGICLINKS, _RESOLVE_BENEATH = 0x02, 0x08
 _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41, "ppc64le": 203, "s390x": 217}
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -55,10 +57,36 @@ class _MountAttr(ctypes.Structure):
     )
 
 
-def _check(result: int, what: str) -> None:
+class _OpenHow(ctypes.Structure):
+    _fields_ = (
+        ("flags", ctypes.c_uint64),
+        ("mode", ctypes.c_uint64),
+        ("resolve", ctypes.c_uint64),
+    )
+
+
+def _check(result: int, what: str) -> int:
     if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{what}: {os.strerror(number)}")
+    return result
+
+
+def open_beneath(directory: int, path: str, flags: int) -> int:
+    """Opens ``path`` below an open directory; the descriptor is close-on-exec.
+
+    No symbolic link and no ``..`` on the way leads out: that is `OSError` with ``EXDEV``. The
+    kernel looks and opens in one step, so whoever owns the directory cannot win a race.
+    """
+    how = _OpenHow(flags | os.O_CLOEXEC, 0, _RESOLVE_BENEATH | _RESOLVE_NO_MAGICLINKS)
+    result = _libc.syscall(
+        ctypes.c_long(_SYS_OPENAT2),
+        ctypes.c_int(directory),
+        ctypes.c_char_p(path.encode()),
+        ctypes.byref(how),
+        ctypes.c_size_t(ctypes.sizeof(how)),
+    )
+    return int(_check(result, path))
 
 
 def unshare(flags: int) -> None:

@@ -14,6 +14,7 @@ is mounted below, an overlay for every other directory.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Sequence
@@ -30,6 +31,16 @@ _SAFE = ns.MS_NOSUID | ns.MS_NODEV
 
 
 @dataclass(frozen=True, slots=True)
+class VolumeMount:
+    """See `lateen.runtime.node.spec.Mount`."""
+
+    source: str
+    target: str
+    read_only: bool
+    sub_path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class RootFs:
     """What `enter` builds. ``stage`` is an empty directory of the node's private tmpfs."""
 
@@ -37,8 +48,8 @@ class RootFs:
     scratch_bytes: int
     files: tuple[tuple[str, str], ...]
     """(source, target) of generated files: /etc/hosts and the like."""
-    mounts: tuple[tuple[str, str, bool], ...]
-    """(source, target, read_only) of volumes."""
+    mounts: tuple[VolumeMount, ...]
+    """The container's volumes."""
     hidden: tuple[str, ...]
     exposed: tuple[tuple[str, tuple[str, ...]], ...]
     """Closed directories, and what below each of them stays visible."""
@@ -65,7 +76,7 @@ def enter(spec: RootFs) -> None:
         for point in points:
             _show(point, root + point)
     else:
-        targets = [*(f[1] for f in spec.files), *(m[1] for m in spec.mounts)]
+        targets = [*(f[1] for f in spec.files), *(m.target for m in spec.mounts)]
         _tmpfs(root, "755", spec.scratch_bytes)
         tree = _Tree(spec.stage, root, points, directories_to_open(targets, points))
         tree.repeat("/")
@@ -84,17 +95,17 @@ def enter(spec: RootFs) -> None:
         if os.path.isdir(root + path):
             _tmpfs(root + path, "555", 4096)
             ns.make_read_only(root + path)
-    names = (*(f[0] for f in spec.files), *(m[0] for m in spec.mounts))
-    sources = [_open_source(name) for name in names]
+    sources = [_open_source(source) for source, _ in spec.files]
+    volumes = [_open_source(mount.source, mount.sub_path) for mount in spec.mounts]
     # From here on targets are looked up in the new root, so that absolute symbolic links in it
     # (/var/run -> /run) lead where the application will find them.
     ns.pivot_root(root)
-    for (_, target), fd in zip(spec.files, sources, strict=False):
+    for (_, target), fd in zip(spec.files, sources, strict=True):
         if os.path.islink(target):
             os.unlink(target)
         _attach(fd, target, read_only=True)
-    for (_, target, read_only), fd in zip(spec.mounts, sources[len(spec.files) :], strict=True):
-        _attach(fd, target, read_only=read_only)
+    for mount, fd in zip(spec.mounts, volumes, strict=True):
+        _attach(fd, mount.target, read_only=mount.read_only)
     ns.detach_old_root()
     if spec.read_only_root:
         for path in writable:
@@ -317,11 +328,22 @@ def _open_up(root: str, closed: str, visible: Sequence[str], writable: Sequence[
         os.close(fd)
 
 
-def _open_source(source: str) -> int:
+def _open_source(source: str, sub_path: str = "") -> int:
     try:
-        return os.open(source, os.O_PATH | os.O_CLOEXEC)
+        whole = os.open(source, os.O_PATH | os.O_CLOEXEC)
+        if not sub_path:
+            return whole
+        try:
+            return ns.open_beneath(whole, sub_path, os.O_PATH)
+        finally:
+            os.close(whole)
     except OSError as error:
-        raise OSError(error.errno, f"volume source {source}: {error.strerror}") from error
+        where = f"volume source {source}"
+        if error.errno == errno.EXDEV:
+            raise OSError(
+                error.errno, f"{where}: volume subPath {sub_path!r} leaves it through a link"
+            ) from error
+        raise OSError(error.errno, f"{where}: {error.strerror}") from error
 
 
 def _attach(fd: int, target: str, *, read_only: bool) -> None:

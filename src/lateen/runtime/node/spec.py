@@ -56,6 +56,9 @@ class Mount:
     target: str
     """Absolute path in the container. What does not exist there is made."""
     read_only: bool = False
+    sub_path: str = ""
+    """Part of ``source`` to show instead of the whole. It is looked up at each start and cannot
+    lead out of ``source``, whatever links containers have put there."""
 
 
 @dataclass(frozen=True, slots=True)
