@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lateen.runtime.node import namespaces as ns
-from lateen.runtime.node import process, rootfs, wire
+from lateen.runtime.node import privileges, process, rootfs, wire
 from lateen.runtime.node.spec import APP_USER, NodeConfig
 
 POD_SYSCTLS = {
@@ -291,6 +291,9 @@ class Launcher:
         stdin, stdout, stderr = fds
 
         def child() -> None:
+            # The container sees this process before it has become the program: it must neither
+            # trace it nor reach the machine's files through its /proc entry.
+            privileges.forbid_tracing()
             if tty:
                 process.give_terminal(stdin, container.uid)
             process.prepare_standard_io(stdin, stdout, stderr, tty=tty)
@@ -484,7 +487,7 @@ def _capabilities(message: wire.Message) -> list[int]:
     return [item for item in value if isinstance(item, int)] if isinstance(value, list) else []
 
 
-def _mounts(message: wire.Message) -> tuple[tuple[str, str, bool], ...]:
+def _mounts(message: wire.Message) -> tuple[rootfs.VolumeMount, ...]:
     value = message.get("mounts", [])
     if not isinstance(value, list):
         raise ValueError("mounts must be a list")
@@ -493,6 +496,9 @@ def _mounts(message: wire.Message) -> tuple[tuple[str, str, bool], ...]:
         target = wire.text(item, "target")
         if not target.startswith("/"):
             raise ValueError(f"mount path {target!r} must be absolute")
-        found.append((wire.text(item, "source"), target, bool(item.get("read_only"))))
+        source, sub_path = wire.text(item, "source"), wire.text(item, "sub_path")
+        found.append(
+            rootfs.VolumeMount(source, target, bool(item.get("read_only")), sub_path),
+        )
     # Parents before children, so that a volume inside another one is not covered by it.
-    return tuple(sorted(found, key=lambda mount: mount[1].count("/")))
+    return tuple(sorted(found, key=lambda mount: mount.target.count("/")))

@@ -17,6 +17,7 @@ CAP_SYS_PTRACE = 19
 CAP_SYS_ADMIN = 21
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
 _PR_CAPBSET_READ = 23
 _PR_CAPBSET_DROP = 24
 _PR_SET_SECUREBITS = 28
@@ -117,6 +118,12 @@ def _can_set_groups() -> bool:
 def die_with_parent(signal_number: int) -> None:
     """The kernel sends ``signal_number`` to this process when its parent ends (PDEATHSIG)."""
     _prctl(_PR_SET_PDEATHSIG, signal_number)
+
+
+def forbid_tracing() -> None:
+    """Closes this process's /proc entry and ptrace to others of its uid until it runs a program
+    (PR_SET_DUMPABLE)."""
+    _prctl(_PR_SET_DUMPABLE, 0)
 
 
 def become_subreaper() -> None:
