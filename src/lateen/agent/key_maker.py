@@ -92,7 +92,7 @@ class KeyMaker:
         with theirs:
             # asyncio's own subprocesses take a thread per child on Python 3.11.
             self._child = subprocess.Popen(  # noqa: ASYNC220
-                [sys.executable, "-m", "lateen.agent.key_maker"],
+                [sys.executable, "-P", "-m", "lateen.agent.key_maker"],
                 stdin=theirs.fileno(),
                 stdout=theirs.fileno(),
             )

@@ -18,7 +18,7 @@ def control_plane(
 ) -> None:
     """Run the control plane in the foreground: store, API, xDS, certificate authority."""
     # A process of its own interpreter image: the command line's imports are not its business.
-    os.execv(sys.executable, [sys.executable, "-m", "lateen.serve.main", *(arguments or [])])
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "lateen.serve.main", *(arguments or [])])
 
 
 def agent(

@@ -54,7 +54,7 @@ def new_key_and_request_apart() -> KeyAndRequest:
     Raises `PkiError` when the child fails.
     """
     child = subprocess.run(
-        [sys.executable, "-m", "lateen.pki.keys"],
+        [sys.executable, "-P", "-m", "lateen.pki.keys"],
         capture_output=True,
         check=False,
         timeout=_CHILD_TIMEOUT,

@@ -147,7 +147,9 @@ def launch_node(
             stderr=output,
             pass_fds=(theirs.fileno(),),
             start_new_session=True,
-            env={**os.environ, "PYTHONPATH": _python_path()},
+            # Nothing is imported from the directory that the user happens to be in: it may be
+            # one that others can write to.
+            env={**os.environ, "PYTHONPATH": _python_path(), "PYTHONSAFEPATH": "1"},
         )
     finally:
         os.close(output)
