@@ -7,12 +7,14 @@ import json
 import os
 import shutil
 import signal
+import stat
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from lateen.runtime.node.errors import NodeStartError
 from lateen.runtime.node.launch import NodeHandle, launch_node
 from lateen.runtime.node.spec import NodeConfig
 
@@ -71,7 +73,8 @@ class RunningNode:
 def start(name: str, folder: Path, options: NodeOptions) -> RunningNode:
     """Start a node for mesh ``name`` with its state in ``folder``.
 
-    Raises `MeshRunning`, and the errors of `lateen.runtime.node.launch_node`.
+    Raises `MeshRunning`, `NodeStartError` for a folder that is not this user's alone, and the
+    errors of `lateen.runtime.node.launch_node`.
     """
     lock = _lock(name, folder)
     logs = folder / "logs"
@@ -87,7 +90,12 @@ def start(name: str, folder: Path, options: NodeOptions) -> RunningNode:
         "mesh_config": options.mesh_config,
         "concurrency": options.concurrency,
     }
-    config = NodeConfig(state_dir=str(folder), die_with_parent=options.die_with_parent)
+    config = NodeConfig(
+        state_dir=str(folder),
+        # The keys and sockets of this user's other meshes.
+        hidden_paths=(str(folder.parent),),
+        die_with_parent=options.die_with_parent,
+    )
     try:
         handle = launch_node(PROGRAM, arguments, config, log_path=str(logs / "agent.log"))
     except BaseException:
@@ -131,21 +139,48 @@ def running_pid(folder: Path) -> int:
     The process start time is compared too: a process id may belong to another program by now.
     """
     try:
-        data = json.loads((folder / "node.json").read_text())
-        pid = int(data["pid"])
-    except (OSError, ValueError, KeyError):
+        with (folder / "node.json").open() as file:
+            owner = os.fstat(file.fileno()).st_uid
+            data = json.loads(file.read())
+        pid, ticks = int(data["pid"]), int(data["start_ticks"])
+        # Root must not signal whatever another user wrote into a file.
+        if Path(f"/proc/{pid}").stat().st_uid != owner:
+            return 0
+    except (OSError, ValueError, KeyError, TypeError):
         return 0
-    return pid if _start_ticks(pid) == data.get("start_ticks") and _start_ticks(pid) else 0
+    return pid if ticks and _start_ticks(pid) == ticks else 0
 
 
 def write_node_file(folder: Path, data: dict[str, Any]) -> None:
     """Write ``node.json`` (private, atomic)."""
     data = {**data, "start_ticks": _start_ticks(int(data["pid"]))}
     temporary = folder / ".node.json.new"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as stream:
         json.dump(data, stream, indent=2)
     temporary.rename(folder / "node.json")
+
+
+def make_private(folder: Path) -> None:
+    """Make a mesh's folder (mode 0700), or see that the one there is this user's own.
+
+    With ``XDG_STATE_HOME`` in a shared directory somebody else may have been there first, with an
+    authority whose key they know or links to files of ours. Raises `NodeStartError`.
+    """
+    hint = "set XDG_STATE_HOME to a folder that only you can write to"
+    folder.parent.parent.mkdir(parents=True, exist_ok=True)
+    shared = folder.parent.parent.stat().st_mode
+    if shared & stat.S_IWOTH and not shared & stat.S_ISVTX:
+        raise NodeStartError(f"anybody may replace folders in {folder.parent.parent}", hint)
+    for path in (folder.parent, folder):
+        path.mkdir(exist_ok=True, mode=0o700)
+        for found in (path.lstat(), path.stat()):
+            if found.st_uid != os.getuid():
+                raise NodeStartError(f"{path} belongs to another user (uid {found.st_uid})", hint)
+        if path.stat().st_mode & stat.S_IWOTH:
+            raise NodeStartError(f"{path} can be written to by anybody", hint)
+    folder.chmod(0o700)
 
 
 def _start_ticks(pid: int) -> int:
@@ -160,9 +195,9 @@ def _start_ticks(pid: int) -> int:
 
 def _lock(name: str, folder: Path) -> IO[str]:
     """The lock that only one starter of a mesh can hold; raises `MeshRunning`."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    folder.chmod(0o700)
-    lock = (folder / "lock").open("w")
+    make_private(folder)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    lock = os.fdopen(os.open(folder / "lock", flags, 0o600), "w")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

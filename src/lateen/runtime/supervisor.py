@@ -36,6 +36,7 @@ XDS_PORT = 15012
 METRICS_PORT = 15014
 CONTROL_PLANE_TIMEOUT = 20.0
 SHUTDOWN_GRACE = 5.0
+STATE_CHECK_SECONDS = 3.0
 DOMAIN = "cluster.local"
 
 
@@ -103,11 +104,19 @@ class Supervisor:
             tasks.create_task(self._sync_gateways())
             server = AgentServer(kubelet, publisher, self._ended.set)
             tasks.create_task(server.serve(state_dir / "agent.sock"))
+            tasks.create_task(self._end_with_state())
             await node.ready({"pid": os.getpid()})
             gc.collect()
             gc.freeze()
             await self._ended.wait()
             raise asyncio.CancelledError
+
+    async def _end_with_state(self) -> None:
+        """A node whose state directory is gone can no longer be found by `down`: it ends itself."""
+        while (self._state_dir / "lock").exists():
+            await asyncio.sleep(STATE_CHECK_SECONDS)
+        logger.error("%s is gone; the mesh ends", self._state_dir)
+        self._ended.set()
 
     async def shut_down(self) -> None:
         """Applications first, proxies next, the control plane last."""
@@ -154,6 +163,7 @@ class Supervisor:
             "PATH": os.environ.get("PATH", os.defpath),
             "HOME": os.environ.get("HOME", "/"),
             "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
+            "PYTHONSAFEPATH": "1",
         }
         user = CONTROL_PLANE_USER if self._node.can_switch_user else None
         if user is not None:
@@ -243,11 +253,16 @@ class Supervisor:
 
 
 def _give(state_dir: Path, user: int) -> None:
-    """Let the control plane own what it keeps: the folder, its store, its keys."""
-    os.chown(state_dir, user, user)
+    """Let the control plane own what it keeps: its store, its keys, its socket.
+
+    The folder stays the node's, and sticky: a control plane that somebody took over must not put
+    links and files of its own in the place of those that root opens.
+    """
+    os.chown(state_dir, os.getuid(), user)
+    state_dir.chmod(0o1770)
     for path in (*state_dir.glob("store.db*"), state_dir / "ca", *state_dir.glob("ca/*")):
         if path.exists():
-            os.chown(path, user, user)
+            os.chown(path, user, user, follow_symlinks=False)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
