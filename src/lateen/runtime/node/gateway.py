@@ -167,7 +167,7 @@ class Gateway:
     def _connect(self, channel: socket.socket, message: wire.Message) -> None:
         address, port = wire.text(message, "address"), wire.number(message, "port")
         parsed = ipaddress.ip_address(address)
-        if parsed.is_loopback or parsed.is_unspecified or parsed.is_multicast:
+        if not reachable_from_pods(parsed):
             raise OSError(errno.EHOSTUNREACH, f"{address} is not reachable from a pod")
         if len(self._pending) >= MAX_PENDING:
             raise OSError(errno.EAGAIN, "too many connections are being opened")
@@ -202,6 +202,30 @@ class Gateway:
                 _reply(pending.channel, {"id": pending.request}, (sock.fileno(),))
             else:
                 _reply(pending.channel, {"id": pending.request, **wire.error_reply(error)})
+
+
+def reachable_from_pods(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """Whether a pod may be connected to an address outside the mesh.
+
+    Not to the machine's loopback, whose services trust everybody who reaches them, and not to the
+    metadata services of clouds, which give the machine's credentials to whoever asks.
+    """
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return reachable_from_pods(address.ipv4_mapped)
+    local = address.is_loopback or address.is_unspecified or address.is_link_local
+    return not (local or address.is_multicast or str(address) in _METADATA_ADDRESSES)
+
+
+_METADATA_ADDRESSES = frozenset(
+    {
+        "100.100.100.200",  # Alibaba Cloud
+        "168.63.129.16",  # Azure
+        "192.0.0.192",  # Oracle Cloud
+        "fd00:ec2::254",  # Amazon EC2
+        "fd20:ce::254",  # Google Cloud
+    }
+)
+"""Metadata services outside the link-local range."""
 
 
 def _reply(channel: socket.socket, message: wire.Message, fds: tuple[int, ...] = ()) -> None:
