@@ -99,6 +99,8 @@ def virtual_service(chance: random.Random, namespace: str) -> Raw:
         if chance.random() < 0.3:
             route["match"] = [{"sourceLabels": {"app": chance.choice(HOSTS)}}]
         if chance.random() < 0.2:
+            route["match"] = [{"sourceNamespace": chance.choice(("one", "two"))}]
+        if chance.random() < 0.2:
             route = {"delegate": {"name": "delegate", "namespace": namespace}}
         spec["http"] = [route]
     return networking("VirtualService", namespace, f"rule-{chance.randint(0, 3)}", spec)

@@ -131,12 +131,14 @@ class MeshGenerator:
         from lateen.envoy import build
         from lateen.model.scope import scope_of
         from lateen.translate import configuration, endpoints, impact, inbound
+        from lateen.translate.memo import forgetting
         from lateen.translate.shared import outbound_scope
         from lateen.translate.view import View
 
         self._build = build
         self._configuration = configuration
         self._endpoints = endpoints
+        self._forgetting = forgetting
         self._impact = impact
         self._inbound = inbound
         self._outbound_scope = outbound_scope
@@ -313,7 +315,8 @@ class MeshGenerator:
         self, snapshot: Snapshot, scope: Scope, result: ResourceSet, changes: ChangeSet
     ) -> None:
         """Raise `IncrementalMismatch` when ``result`` is not what is made from scratch."""
-        expected = self._build.resources(self._configuration.translate(snapshot, scope))
+        with self._forgetting():
+            expected = self._build.resources(self._configuration.translate(snapshot, scope))
         for type_url, wanted in expected.items():
             got = result[type_url]
             different = sorted(

@@ -8,7 +8,8 @@ object, which is what lets the stages after translation skip it.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -39,6 +40,23 @@ def identities(values: tuple[object, ...] | list[object]) -> tuple[Identity, ...
     return tuple(Identity(value) for value in values)
 
 
+_remembering = True
+
+
+@contextmanager
+def forgetting() -> Iterator[None]:
+    """Within it every part is made anew, so that what is remembered can be compared with it.
+
+    Parts made within do not share identity and are not remembered. Not for several threads.
+    """
+    global _remembering
+    before, _remembering = _remembering, False
+    try:
+        yield
+    finally:
+        _remembering = before
+
+
 class Memo(Generic[T]):
     """A bounded map from inputs to a result; the least recently used entry leaves first."""
 
@@ -50,6 +68,8 @@ class Memo(Generic[T]):
 
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
         """The result for ``key``, made by ``make`` when it is not known."""
+        if not _remembering:
+            return make()
         entries = self._entries
         try:
             result = entries[key]

@@ -14,7 +14,7 @@ from lateen.ir.origin import Origin
 from lateen.ir.route import RetryPolicy
 from lateen.model.destination_rules import destination_rules
 from lateen.model.gateways import gateways
-from lateen.model.names import expand, subset_of
+from lateen.model.names import DOMAIN, expand, subset_of
 from lateen.model.peer_authentication import peer_authentications
 from lateen.model.proxy import ProxyType, Scope
 from lateen.model.service import Endpoint, Resolution, Service
@@ -301,6 +301,27 @@ class View:
             Identity(self.rule(self.concrete(service))),
         )
 
+    def client_facts(
+        self, hostname: str, service: Service | None, routing: EffectiveVirtualService | None
+    ) -> Hashable:
+        """What the routes to a host depend on of the client's own namespace and labels.
+
+        That is nothing for most: only clients in the namespace of a host know its shortest name,
+        and only VirtualServices can tell clients apart.
+        """
+        namespace, labels = self.scope.namespace, self.scope.labels
+        if routing is not None and _tells_clients_apart(routing):
+            return (namespace, labels)
+        aliases = self.aliases(service) if service is not None else ()
+        home = f".{namespace}.svc.{DOMAIN}"
+        return namespace if any(name.endswith(home) for name in (hostname, *aliases)) else ""
+
+    def opaque_client_facts(self, service: Service) -> Hashable:
+        """`client_facts` of the TCP and TLS routes of ``service``."""
+        if any(_tells_clients_apart(routing) for routing in self.routings_of(service)):
+            return (self.scope.namespace, self.scope.labels)
+        return None
+
     def destination_facts(self, routing: EffectiveVirtualService) -> Hashable:
         """Identity of the services and DestinationRules that ``routing`` sends to."""
         return self.cached(("destinations", id(routing)), lambda: self._facts(routing))
@@ -379,3 +400,12 @@ class View:
     def gateways(self) -> tuple[Resource, ...]:
         """Gateways that select the scope's proxies, oldest first."""
         return gateways(self.snapshot).for_labels(self.scope.label_map)
+
+
+def _tells_clients_apart(routing: EffectiveVirtualService) -> bool:
+    """Whether a match of ``routing`` looks at the client's namespace or labels."""
+    return (
+        any(m.source_namespace or m.source_labels for r in routing.http for m in r.route.match)
+        or any(m.source_namespace or m.source_labels for r in routing.tls for m in r.match)
+        or any(m.source_namespace or m.source_labels for r in routing.tcp for m in r.match)
+    )
