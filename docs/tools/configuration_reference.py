@@ -15,7 +15,6 @@ from docs.tools.messages import (
     summary,
     type_text,
 )
-
 from lateen.api.kinds import KindInfo, all_kinds
 from lateen.api.meshconfig import MeshConfig
 from lateen.api.resource import ObjectMeta

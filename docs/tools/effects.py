@@ -19,13 +19,11 @@ from lateen.api.kinds import KindInfo
 from lateen.api.meshconfig import MeshConfig
 from lateen.api.meshconfig.proxy_config import ProxyConfig
 from lateen.translate import coverage
+from lateen.translate.unused_kinds import NOT_ACTED_ON
 
 EFFECT = "yes"
 NONE = "no effect"
 PARTLY = "in part"
-
-_GATEWAY_API = "gateway.networking.k8s.io"
-_EXPERIMENTAL = "gateway.networking.x-k8s.io"
 
 ACTED_ON: dict[tuple[str, str], str] = {
     ("", "Namespace"): "Injection and visibility follow its labels.",
@@ -56,35 +54,6 @@ ACTED_ON: dict[tuple[str, str], str] = {
 }
 """Kinds with an effect, and which."""
 
-NOT_ACTED_ON: dict[tuple[str, str], str] = {
-    ("batch", "CronJob"): "Nothing is scheduled by the clock.",
-    ("networking.k8s.io", "Ingress"): "Use a Gateway and a VirtualService.",
-    ("networking.k8s.io", "IngressClass"): "Goes with Ingress.",
-    ("networking.istio.io", "WorkloadGroup"): "Machines do not register themselves yet.",
-    ("networking.istio.io", "ProxyConfig"): "Use `lateen up --concurrency` for worker threads.",
-    **{
-        (_GATEWAY_API, kind): "The Gateway API is checked, and not translated yet."
-        for kind in (
-            "GatewayClass",
-            "Gateway",
-            "HTTPRoute",
-            "GRPCRoute",
-            "TCPRoute",
-            "TLSRoute",
-            "ReferenceGrant",
-            "BackendTLSPolicy",
-            "ListenerSet",
-        )
-    },
-    (_EXPERIMENTAL, "XListenerSet"): "The Gateway API is checked, and not translated yet.",
-    (_EXPERIMENTAL, "XBackendTrafficPolicy"): "The Gateway API is checked, and not translated yet.",
-    ("multicluster.x-k8s.io", "ServiceImport"): "There is one cluster.",
-    ("multicluster.x-k8s.io", "ServiceExport"): "There is one cluster.",
-    ("inference.networking.k8s.io", "InferencePool"): "Goes with the Gateway API.",
-    ("inference.networking.x-k8s.io", "InferencePool"): "Goes with the Gateway API.",
-}
-"""Kinds that are read and checked only."""
-
 
 def kind_effect(info: KindInfo) -> tuple[str, str]:
     """``(EFFECT | PARTLY | NONE, note)`` of a kind. Raises ``KeyError`` for one nobody knows."""
@@ -95,7 +64,7 @@ def kind_effect(info: KindInfo) -> tuple[str, str]:
     if info.inert:
         return NONE, "Kept as it is."
     if key in NOT_ACTED_ON:
-        return NONE, NOT_ACTED_ON[key]
+        return NONE, f"{NOT_ACTED_ON[key].capitalize()}."
     note = ACTED_ON[key]
     return (PARTLY if _has_gaps(info.type) else EFFECT), note
 

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 from docs.tools import cli_reference, configuration_reference
-
 from lateen.api.rules import rules_markdown
 
 DOCS = Path(__file__).resolve().parent.parent

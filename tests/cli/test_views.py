@@ -11,6 +11,7 @@ from lateen.cli.config import SUMMARIES, split
 from lateen.cli.errors import CommandError
 from lateen.cli.kinds import Reference, resolve
 from lateen.cli.live import Counts, Edge, parse_requests
+from lateen.cli.pods import _exec_options
 
 
 def requests(reporter: str, source: str, code: int, count: int, security: str = "unknown") -> bytes:
@@ -155,3 +156,12 @@ def test_table_cells_are_never_cut(capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_ages(seconds: float, text: str) -> None:
     assert output.age(seconds) == text
+
+
+def test_exec_takes_options_behind_the_pod_as_kubectl_does() -> None:
+    options = _exec_options(["-c", "istio-proxy", "-it", "--namespace=shop"])
+    assert (options.container, options.namespace) == ("istio-proxy", "shop")
+    assert options.stdin
+    assert options.terminal
+    with pytest.raises(CommandError, match="does not know '--bogus'"):
+        _exec_options(["--bogus"])

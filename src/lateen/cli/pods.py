@@ -13,6 +13,7 @@ import termios
 import time
 import tty
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -123,8 +124,13 @@ def exec_(
 ) -> None:
     """Run a command in a pod, with its exit status: `exec deploy/sleep -- curl http://reviews:9080/`."""
     target, argv = arguments[0], arguments[1:]
-    if argv and argv[0] == "--":
-        argv = argv[1:]
+    if "--" in argv:
+        # Like kubectl: options may stand between the pod and the dashes.
+        place = argv.index("--")
+        options, argv = _exec_options(argv[:place]), argv[place + 1 :]
+        container = options.container or container
+        namespace = options.namespace or namespace
+        stdin, terminal = stdin or options.stdin, terminal or options.terminal
     if not argv:
         raise CommandError("no command to run", f"exec {target} -- COMMAND", USAGE)
     state = mesh_state(mesh)
@@ -144,6 +150,37 @@ def exec_(
     except AgentRefused as error:
         raise CommandError(str(error), error.hint, error.exit_status) from error
     raise typer.Exit(status)
+
+
+@dataclass(slots=True)
+class ExecOptions:
+    """Options of `exec` that stand behind the pod's name."""
+
+    container: str = ""
+    namespace: str = ""
+    stdin: bool = False
+    terminal: bool = False
+
+
+def _exec_options(words: list[str]) -> ExecOptions:
+    found = ExecOptions()
+    rest = iter(words)
+    for word in rest:
+        name, equals, value = word.partition("=")
+        if name in ("-c", "--container", "-n", "--namespace"):
+            text = value if equals else next(rest, "")
+            if name in ("-c", "--container"):
+                found.container = text
+            else:
+                found.namespace = text
+        elif name in ("-i", "--stdin", "-t", "--tty", "-it", "-ti"):
+            found.stdin |= "i" in name and name != "--tty"
+            found.terminal |= "t" in name and name != "--stdin"
+        else:
+            raise CommandError(
+                f"exec does not know {word!r}", "what follows -- is run as it is", USAGE
+            )
+    return found
 
 
 def restart(

@@ -16,7 +16,7 @@ from lateen.cli.findings import finding_row, print_findings, sort_key, summary
 from lateen.cli.options import Files, Namespace, Output
 from lateen.cli.output import BAD, OK, WARN, emit, say
 from lateen.source.files import Inputs, read_inputs
-from lateen.translate.coverage import resource_findings
+from lateen.translate.unused_kinds import effect_findings as object_effect_findings
 
 
 def validate(files: Files, output: Output = "text", namespace: Namespace = "default") -> None:
@@ -48,7 +48,7 @@ def all_findings(inputs: Inputs) -> list[Finding]:
 
 def effect_findings(inputs: Inputs, resources: Iterable[Resource]) -> list[Finding]:
     """What is accepted but has no effect yet, with positions; said whenever objects are applied."""
-    found = [finding for resource in resources for finding in resource_findings(resource)]
+    found = [finding for resource in resources for finding in object_effect_findings(resource)]
     return list(with_positions(found, inputs.texts.get))
 
 

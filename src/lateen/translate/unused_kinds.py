@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lateen.api.findings import Finding
 from lateen.api.resource import Resource
+from lateen.api.rule import Rule
 from lateen.model.kinds import GroupKind
 from lateen.translate import rules
 from lateen.translate.coverage import NOT_ENFORCED, WITHOUT_EFFECT, resource_findings
@@ -57,12 +58,12 @@ def effect_findings(resource: Resource) -> tuple[Finding, ...]:
     return resource_findings(resource)
 
 
-def _finding(resource: Resource, rule: rules.Rule, reason: str, what: str) -> Finding:
+def _finding(resource: Resource, rule: Rule, reason: str, what: str) -> Finding:
     return rules.finding(
         rule,
         resource.key,
         resource.provenance,
         (),
-        f"{resource.key.kind} is accepted {what} in this version: {reason}",
+        f"{resource.key.kind} is accepted, but {what} in this version: {reason}",
         "Do not rely on it yet.",
     )
