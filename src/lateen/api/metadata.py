@@ -20,6 +20,7 @@ _LABEL_NAMED = {"Namespace", "Service"}
 _MAX_ANNOTATIONS = 256 * 1024
 _DRY_RUN = "istio.io/dry-run"
 _ALWAYS_REJECT = "internal.istio.io/webhook-always-reject"
+_INTERNAL = ("internal.istio.io/parents", "internal.istio.io/parent-namespace")
 
 
 def label_key_problem(key: str) -> str:
@@ -96,3 +97,11 @@ def _istio_annotations(resource: Resource, report: Report) -> None:
             ("metadata", "annotations", _ALWAYS_REJECT),
             f'"{_ALWAYS_REJECT}" annotation found, rejecting',
         )
+    for name in _INTERNAL:
+        if name in annotations:
+            report.error(
+                BAD_NAME,
+                ("metadata", "annotations", name),
+                f'"{name}" annotation found, this may not be set by users',
+                "It is for objects that the control plane makes; remove it.",
+            )

@@ -8,28 +8,26 @@ from msgspec import Meta
 
 from lateen.api.base import Message
 
-SelectorLabels = Annotated[
-    dict[str, Annotated[str, Meta(max_length=63)]],
-    Meta(max_length=4096),
-]
+_LabelValue = Annotated[str, Meta(max_length=63)]
+_GROUP = r"^$|^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
 
 
 class LabelsSelector(Message, frozen=True, kw_only=True):
     """``networking.istio.io`` WorkloadSelector: workloads of the namespace by labels."""
 
-    labels: SelectorLabels = {}
+    labels: Annotated[dict[str, _LabelValue], Meta(max_length=256)] = {}
 
 
 class MatchLabelsSelector(Message, frozen=True, kw_only=True):
     """``type.istio.io`` WorkloadSelector: workloads of the namespace by labels."""
 
-    match_labels: SelectorLabels = {}
+    match_labels: Annotated[dict[str, _LabelValue], Meta(max_length=4096)] = {}
 
 
 class PolicyTargetReference(Message, frozen=True, kw_only=True):
     """``type.istio.io`` PolicyTargetReference: what a policy attaches to."""
 
-    group: str = ""
+    group: Annotated[str, Meta(max_length=253, pattern=_GROUP)] = ""
     kind: Annotated[
         str, Meta(min_length=1, max_length=63, pattern=r"^[a-zA-Z]([-a-zA-Z0-9]*[a-zA-Z0-9])?$")
     ]

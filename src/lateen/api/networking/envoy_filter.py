@@ -116,7 +116,7 @@ class ListenerMatch(Message, frozen=True, kw_only=True):
 class WaypointMatch(Message, frozen=True, kw_only=True):
     """Where a patch goes in a waypoint."""
 
-    port_number: UInt32 = 0
+    port_number: Annotated[int, Meta(ge=1, le=4294967295)] = 0
     filter: FilterMatch | None = None
     route: RouteMatch | None = None
 

@@ -89,7 +89,7 @@ def wildcard_problem(domain: str) -> str:
     if problem:
         return problem
     first, dot, rest = domain.partition(".")
-    if len(first) > _MAX_LABEL + 2 or _WILDCARD_LABEL.fullmatch(first) is None:
+    if len(first) > _MAX_LABEL or _WILDCARD_LABEL.fullmatch(first) is None:
         return f'domain name "{domain}" invalid (label "{first}" invalid)'
     return _labels_problem(rest) if dot else ""
 
@@ -179,5 +179,6 @@ def host_subset(one: str, other: str) -> bool:
     if one.startswith("*") and not other.startswith("*"):
         return False
     if other.startswith("*"):
-        return len(one) >= len(other) and one.endswith(other[1:])
+        covered = one.endswith(other[1:])
+        return covered and (len(one) >= len(other) or not one.startswith("*"))
     return one == other

@@ -18,7 +18,7 @@ class ServicePort(Message, frozen=True, kw_only=True):
     number: UInt32
     protocol: Annotated[str, Meta(max_length=256)] = ""
     name: Annotated[str, Meta(max_length=256)]
-    target_port: UInt32 = 0
+    target_port: Annotated[int, Meta(ge=1, le=4294967295)] = 0
 
 
 class ServiceEntrySpec(Message, frozen=True, kw_only=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import isqrt
 
+from lateen.api.base import Duration, duration_nanoseconds
 from lateen.api.findings import FieldPath
 from lateen.api.networking.checks import (
     check_duration,
@@ -37,15 +38,16 @@ from lateen.api.networking.validate_tls import check_client_tls
 from lateen.api.report import Report
 
 _MAX_MAGLEV = 5_000_011
+_MILLISECOND = 1_000_000
 
 
 def validate_destination_rule(obj: DestinationRule, report: Report) -> None:
     """Host, policies, subsets."""
-    spec = obj.spec
+    spec, namespace = obj.spec, obj.metadata.namespace
     problem = wildcard_problem(spec.host)
     if problem:
         report.error(HOST, ("spec", "host"), problem)
-    check_traffic_policy(spec.traffic_policy, ("spec", "trafficPolicy"), report)
+    check_traffic_policy(spec.traffic_policy, namespace, ("spec", "trafficPolicy"), report)
     names: set[str] = set()
     for index, subset in enumerate(spec.subsets):
         path: FieldPath = ("spec", "subsets", index)
@@ -58,17 +60,17 @@ def validate_destination_rule(obj: DestinationRule, report: Report) -> None:
         problem = labels_problem(subset.labels)
         if problem:
             report.error(SELECTOR, (*path, "labels"), problem)
-        check_traffic_policy(subset.traffic_policy, (*path, "trafficPolicy"), report)
+        check_traffic_policy(subset.traffic_policy, namespace, (*path, "trafficPolicy"), report)
     selector = spec.workload_selector
-    check_export_to(
-        spec.export_to, obj.metadata.namespace, report, with_selector=selector is not None
-    )
+    check_export_to(spec.export_to, namespace, report, with_selector=selector is not None)
     labels = None if selector is None else selector.match_labels
     check_selector(labels, ("spec", "workloadSelector", "matchLabels"), "destination rule", report)
 
 
-def check_traffic_policy(policy: TrafficPolicy | None, path: FieldPath, report: Report) -> None:
-    """All parts of a traffic policy."""
+def check_traffic_policy(
+    policy: TrafficPolicy | None, namespace: str, path: FieldPath, report: Report
+) -> None:
+    """All parts of a traffic policy of a rule in ``namespace``."""
     if policy is None:
         return
     if policy == TrafficPolicy():
@@ -76,17 +78,18 @@ def check_traffic_policy(policy: TrafficPolicy | None, path: FieldPath, report: 
         return
     if policy.tunnel is not None and policy.proxy_protocol is not None:
         report.error(POLICY, path, "tunnel and proxyProtocol must not be set together")
-    _common(policy, path, report)
+    _common(policy, namespace, path, report)
     for index, port_policy in enumerate(policy.port_level_settings):
         here: FieldPath = (*path, "portLevelSettings", index)
         if port_policy.port is None:
             report.error(PORT, here, "portTrafficPolicy must have valid port")
         elif port_problem(port_policy.port.number):
             number = port_policy.port.number
-            report.error(PORT, (*here, "port", "number"), port_problem(number))
+            message = f"{port_problem(number)}: the policy has no effect"
+            report.warn(PORT, (*here, "port", "number"), message)
         if port_policy == PortTrafficPolicy(port=port_policy.port):
             report.error(POLICY, here, "port traffic policy must have at least one field")
-        _common(port_policy, here, report)
+        _common(port_policy, namespace, here, report)
     if policy.tunnel is not None:
         _tunnel(policy.tunnel, (*path, "tunnel"), report)
     if policy.retry_budget is not None:
@@ -94,7 +97,9 @@ def check_traffic_policy(policy: TrafficPolicy | None, path: FieldPath, report: 
         check_duration(policy.retry_budget.budget_interval, here, report)
 
 
-def _common(policy: TrafficPolicy | PortTrafficPolicy, path: FieldPath, report: Report) -> None:
+def _common(
+    policy: TrafficPolicy | PortTrafficPolicy, namespace: str, path: FieldPath, report: Report
+) -> None:
     if policy.outlier_detection is not None:
         _outlier(policy.outlier_detection, (*path, "outlierDetection"), report)
     if policy.connection_pool is not None:
@@ -102,7 +107,7 @@ def _common(policy: TrafficPolicy | PortTrafficPolicy, path: FieldPath, report: 
     if policy.load_balancer is not None:
         has_outlier = policy.outlier_detection is not None
         _load_balancer(policy.load_balancer, has_outlier, (*path, "loadBalancer"), report)
-    check_client_tls(policy.tls, (*path, "tls"), report)
+    check_client_tls(policy.tls, namespace, (*path, "tls"), report)
 
 
 def _tunnel(tunnel: TunnelSettings, path: FieldPath, report: Report) -> None:
@@ -184,10 +189,20 @@ def _tcp(tcp: TCPSettings, path: FieldPath, report: Report) -> None:
         report.error(POLICY, (*path, "maxConnections"), "max connections must be non-negative")
     check_duration(tcp.connect_timeout, (*path, "connectTimeout"), report)
     check_duration(tcp.max_connection_duration, (*path, "maxConnectionDuration"), report)
-    check_duration(tcp.idle_timeout, (*path, "idleTimeout"), report)
+    _tcp_idle(tcp.idle_timeout, (*path, "idleTimeout"), report)
     if tcp.tcp_keepalive is not None:
         check_duration(tcp.tcp_keepalive.time, (*path, "tcpKeepalive", "time"), report)
         check_duration(tcp.tcp_keepalive.interval, (*path, "tcpKeepalive", "interval"), report)
+
+
+def _tcp_idle(text: Duration | None, path: FieldPath, report: Report) -> None:
+    # Less than 1ms is none: it turns the timeout off.
+    try:
+        is_off = text is not None and 0 <= duration_nanoseconds(text) < _MILLISECOND
+    except ValueError:
+        is_off = False
+    if not is_off:
+        check_duration(text, path, report)
 
 
 def _load_balancer(
@@ -209,6 +224,10 @@ def _load_balancer(
     check_duration(settings.warmup_duration_secs, (*path, "warmupDurationSecs"), report)
     if settings.warmup is not None:
         check_duration(settings.warmup.duration, (*path, "warmup", "duration"), report)
+        aggression = settings.warmup.aggression
+        if aggression is not None and aggression < 1:
+            message = f"aggression {aggression} should be greater than or equal to 1"
+            report.error(POLICY, (*path, "warmup", "aggression"), message)
 
 
 def _consistent_hash(lb: ConsistentHashLB, path: FieldPath, report: Report) -> None:

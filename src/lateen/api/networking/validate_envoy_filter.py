@@ -16,6 +16,7 @@ from lateen.api.networking.envoy_filter import (
 from lateen.api.networking.rules import DEPRECATED, ONE_OF, PATCH, RISKY
 from lateen.api.report import Report
 
+_MAX_PORT = 65535
 _HCM = "envoy.filters.network.http_connection_manager"
 _OLD_HCM = "envoy.http_connection_manager"
 _LISTENER_CLASS = ("LISTENER", "FILTER_CHAIN", "NETWORK_FILTER", "HTTP_FILTER")
@@ -107,6 +108,10 @@ def _match_kinds(match: ConfigObjectMatch, path: FieldPath, report: Report) -> N
     check_one_of(kinds, path, report)
     if (match.context == "WAYPOINT") != (match.waypoint is not None):
         report.error(PATCH, path, "only support waypointMatch when context is WAYPOINT")
+    port = 0 if match.waypoint is None else match.waypoint.port_number
+    if port > _MAX_PORT:
+        message = f"port must be between 1-65535, not {port}"
+        report.error(PATCH, (*path, "waypoint", "portNumber"), message)
 
 
 def _match(item: ConfigPatch, match: ConfigObjectMatch, path: FieldPath, report: Report) -> None:

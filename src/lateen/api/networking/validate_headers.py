@@ -9,23 +9,28 @@ from lateen.api.networking.rules import HEADER
 from lateen.api.networking.virtual_service import Headers
 from lateen.api.report import Report
 
-_NAME = re.compile(r"[-_A-Za-z0-9]+")
+# RFC 9110 tokens, and the comma that Istio lets pass.
+_NAME = re.compile(r"[-!#$%&'*+,.^_`|~A-Za-z0-9]+")
+_PSEUDO = frozenset((":method", ":scheme", ":authority", ":path", ":status"))
 _VALUE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f]*")
 _CLAIM = "@request.auth.claims"
-# One Envoy command operator: %NAME%, %NAME(args)%, %NAME(["a","b"])%.
+# One Envoy command operator: %NAME%, %NAME(args)%, %NAME(["a","b"])%. A quote in plain arguments
+# ends them as it ends a string of an array.
 _OPERATOR = re.compile(
     r"""%[^%(]*
         (?:\(
-            (?:\ *\[(?:\ *"(?:\\.|[^"\\)])*"\ *,?)*\ *\]\ *
-              |\ *[^\[](?:\\.|[^\\)])*)
-        \)\ *)?
+            (?:\ *\[\ *"|\ *[^\ \[])           # an array's first string, or plain arguments
+            (?:\\.|[^\\")])*
+            (?:"\ *,\ *"(?:\\.|[^\\")])*)*    # further strings
+            (?:\)|"\ *\]\ *\))
+        \ *)?
     %""",
-    re.VERBOSE,
+    re.VERBOSE | re.DOTALL,
 )
 
 
 def header_name_problem(name: str) -> str:
-    """Letters, digits, ``-`` and ``_``."""
+    """A token of RFC 9110: letters, digits and ``!#$%&'*+-.^_`|~``."""
     if not name:
         return "header name cannot be empty"
     return "" if _NAME.fullmatch(name) else f"header name {name} is not a valid header name"
@@ -37,8 +42,8 @@ def cors_header_name_problem(name: str) -> str:
 
 
 def match_name_problem(name: str) -> str:
-    """A header, or a JWT claim such as ``@request.auth.claims.groups``."""
-    return "" if is_claim(name) else header_name_problem(name)
+    """A header, a pseudo header, or a JWT claim such as ``@request.auth.claims.groups``."""
+    return "" if is_claim(name) or name in _PSEUDO else header_name_problem(name)
 
 
 def is_claim(name: str) -> bool:

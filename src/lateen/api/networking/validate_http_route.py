@@ -52,8 +52,8 @@ from lateen.api.networking.virtual_service import (
 )
 from lateen.api.report import Report
 
-_METHODS = frozenset(
-    ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE")
+_CORS_METHODS = frozenset(
+    ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE", "*")
 )
 _RETRY_ON = frozenset(
     (
@@ -185,14 +185,13 @@ def _match(match: HTTPMatchRequest, path: FieldPath, report: Report) -> None:
         problem = match_name_problem(name)
         if problem:
             report.error(HEADER, here, problem)
-        # A lone * is how people ask for mere presence; it is not an expression.
-        if value.regex != "*":
-            check_string_match(value, here, report)
+        check_string_match(value, here, report)
     for name, value in match.without_headers.items():
         here = (*path, "withoutHeaders", name)
         problem = match_name_problem(name)
         if problem:
             report.error(HEADER, here, problem)
+        # A lone * is how people ask for absence; it is not an expression.
         if value.regex != "*":
             check_string_match(value, here, report)
     check_string_match(match.uri, (*path, "uri"), report, empty_prefix=True)
@@ -288,7 +287,7 @@ def _cors(policy: CorsPolicy, path: FieldPath, report: Report) -> None:
         else:
             check_string_match(origin, here, report)
     for index, method in enumerate(policy.allow_methods):
-        if method not in _METHODS:
+        if method not in _CORS_METHODS:
             message = f'"{method}" is not a supported HTTP method'
             report.error(ROUTE, (*path, "allowMethods", index), message)
     for field, names in (

@@ -7,6 +7,7 @@ from lateen.api.networking.checks import check_selector
 from lateen.api.networking.names import (
     HTTP_PROTOCOLS,
     PROTOCOLS,
+    TLS_PROTOCOLS,
     fqdn_problem,
     is_ip,
     is_label,
@@ -133,6 +134,9 @@ def _ingress_tls(listener: IstioIngressListener, path: FieldPath, report: Report
     if tls.mode in ("ISTIO_MUTUAL", "AUTO_PASSTHROUGH"):
         message = f"configuration is invalid: cannot set mode to {tls.mode} in sidecar ingress tls"
         report.error(TLS, (*path, "mode"), message)
+    if listener.port.protocol.lower() not in TLS_PROTOCOLS:
+        message = "server cannot have TLS settings for non HTTPS/TLS ports"
+        report.error(TLS, path, message, "Use protocol HTTPS or TLS.")
     check_server_tls(tls, path, report)
 
 

@@ -10,7 +10,7 @@ from lateen.api.networking.gateway import ServerTLSSettings
 from lateen.api.networking.rules import RISKY, TLS
 from lateen.api.report import Report
 
-# What BoringSSL in Envoy can do; TLS 1.3 suites are not configurable there.
+# What BoringSSL in Envoy can do with certificates; TLS 1.3 suites are not configurable there.
 CIPHER_SUITES = frozenset(
     (
         "ECDHE-ECDSA-AES128-GCM-SHA256",
@@ -19,22 +19,18 @@ CIPHER_SUITES = frozenset(
         "ECDHE-RSA-AES256-GCM-SHA384",
         "ECDHE-ECDSA-CHACHA20-POLY1305",
         "ECDHE-RSA-CHACHA20-POLY1305",
-        "ECDHE-PSK-CHACHA20-POLY1305",
         "ECDHE-ECDSA-AES128-SHA",
         "ECDHE-RSA-AES128-SHA",
-        "ECDHE-PSK-AES128-CBC-SHA",
         "ECDHE-ECDSA-AES256-SHA",
         "ECDHE-RSA-AES256-SHA",
-        "ECDHE-PSK-AES256-CBC-SHA",
         "AES128-GCM-SHA256",
         "AES256-GCM-SHA384",
         "AES128-SHA",
-        "PSK-AES128-CBC-SHA",
         "AES256-SHA",
-        "PSK-AES256-CBC-SHA",
         "DES-CBC3-SHA",
     )
 )
+_CONFIG_MAP = "configmap://"
 _OLD_VERSIONS = ("TLSV1_0", "TLSV1_1")
 _MUTUAL = ("MUTUAL", "OPTIONAL_MUTUAL")
 
@@ -48,6 +44,10 @@ def check_server_tls(tls: ServerTLSSettings, path: FieldPath, report: Report) ->
         if tls.ca_crl or _has_certificates(tls):
             message = f"{tls.mode} mode does not use certificates, they will be ignored"
             report.warn(RISKY, path, message)
+        _one_source(tls, path, report)
+        if tls.ca_crl and tls.credential_name:
+            message = "CRL is not supported with credentialName"
+            report.error(TLS, (*path, "caCrl"), message, "Put it into the credential as ca.crl.")
     else:
         _terminating(tls, path, report)
 
@@ -61,14 +61,20 @@ def _ciphers(tls: ServerTLSSettings, path: FieldPath, report: Report) -> None:
             "as by default they no longer include compatible ciphers",
         )
     where: FieldPath = (*path, "cipherSuites")
-    unknown = sorted({suite for suite in tls.cipher_suites if suite not in CIPHER_SUITES})
+    known = {suite for suite in tls.cipher_suites if _is_cipher(suite)}
+    unknown = sorted({*tls.cipher_suites} - known)
     if unknown:
         hint = f"Known are {', '.join(sorted(CIPHER_SUITES))}."
         report.warn(RISKY, where, f"ignoring invalid cipher suites: {', '.join(unknown)}", hint)
-    counts = Counter(suite for suite in tls.cipher_suites if suite in CIPHER_SUITES)
+    counts = Counter(suite for suite in tls.cipher_suites if suite in known)
     twice = sorted(suite for suite, count in counts.items() if count > 1)
     if twice:
         report.warn(RISKY, where, f"ignoring duplicate cipher suites: {', '.join(twice)}")
+
+
+def _is_cipher(suite: str) -> bool:
+    # BoringSSL's rules also have ALL and operators such as -AES128-SHA or [A|B].
+    return suite in ("", "ALL") or not suite[0].isalnum() or suite in CIPHER_SUITES
 
 
 def _has_certificates(tls: ServerTLSSettings) -> bool:
@@ -102,18 +108,11 @@ def _mesh_identity(tls: ServerTLSSettings, path: FieldPath, report: Report) -> N
 
 
 def _terminating(tls: ServerTLSSettings, path: FieldPath, report: Report) -> None:
-    sources = {
-        "credential_name": bool(tls.credential_name),
-        "credential_names": bool(tls.credential_names),
-        "server_certificate": bool(tls.server_certificate),
-        "tls_certificates": bool(tls.tls_certificates),
-    }
-    if sum(sources.values()) > 1:
-        report.error(TLS, path, f"only one of {', '.join(sources)} can be set")
+    _one_source(tls, path, report)
     if tls.credential_name or tls.credential_names:
         if tls.ca_crl:
             message = "the CRL is ignored with credentialName"
-            report.warn(RISKY, (*path, "caCrl"), message, "Put it into the credential as ca.crl.")
+            report.info(RISKY, (*path, "caCrl"), message, "Put it into the credential as ca.crl.")
         return
     label = "SIMPLE" if tls.mode == "SIMPLE" else "MUTUAL"
     if tls.tls_certificates:
@@ -128,6 +127,17 @@ def _terminating(tls: ServerTLSSettings, path: FieldPath, report: Report) -> Non
         report.error(TLS, (*path, "caCrl"), "CRL is not supported with SIMPLE TLS")
 
 
+def _one_source(tls: ServerTLSSettings, path: FieldPath, report: Report) -> None:
+    sources = {
+        "credential_name": bool(tls.credential_name),
+        "credential_names": bool(tls.credential_names),
+        "server_certificate/private_key": bool(tls.server_certificate and tls.private_key),
+        "tls_certificates": bool(tls.tls_certificates),
+    }
+    if sum(sources.values()) > 1:
+        report.error(TLS, path, f"only one of {', '.join(sources)} can be set")
+
+
 def _pair(certificate: str, key: str, label: str, path: FieldPath, report: Report) -> None:
     if not certificate:
         hint = "Set credentialName, or serverCertificate and privateKey."
@@ -136,10 +146,21 @@ def _pair(certificate: str, key: str, label: str, path: FieldPath, report: Repor
         report.error(TLS, path, f"{label} TLS requires a private key")
 
 
-def check_client_tls(tls: ClientTLSSettings | None, path: FieldPath, report: Report) -> None:
-    """Mode, certificates and verification fit together."""
+def check_client_tls(
+    tls: ClientTLSSettings | None, namespace: str, path: FieldPath, report: Report
+) -> None:
+    """Mode, certificates and verification fit together; ``namespace`` is the object's own."""
     if tls is None:
         return
+    if tls.credential_name.startswith(_CONFIG_MAP):
+        owner, _, name = tls.credential_name.removeprefix(_CONFIG_MAP).partition("/")
+        if not name or owner != namespace:
+            report.error(
+                TLS,
+                (*path, "credentialName"),
+                "invalid configmap:// credentialName: the namespace must match that of the object",
+                f"Write configmap://{namespace}/NAME.",
+            )
     if tls.insecure_skip_verify:
         if tls.mode == "SIMPLE" and (
             tls.ca_certificates or tls.credential_name or tls.subject_alt_names

@@ -21,7 +21,7 @@ from lateen.api.networking.workload_group import ReadinessProbe, WorkloadGroup
 from lateen.api.report import Report
 
 UNIX = "unix://"
-_HEADER_NAME = re.compile(r"[-_A-Za-z0-9]+")
+_HEADER_NAME = re.compile(r"[-A-Za-z0-9]+")  # as in probes of Kubernetes
 
 
 def validate_workload_entry(obj: WorkloadEntry, report: Report) -> None:
@@ -43,14 +43,8 @@ def check_endpoint(
             report.error(ENDPOINT, (*path, "address"), "address is required")
             return
         report.warn(RISKY, path, f'address is unset with network "{entry.network}"')
-    is_socket = address.startswith(UNIX)
-    if is_socket:
-        problem = unix_address_problem(address.removeprefix(UNIX))
-        if problem:
-            report.error(ENDPOINT, (*path, "address"), problem)
-        if entry.ports:
-            message = f"unix endpoint {address} must not include ports"
-            report.error(ENDPOINT, (*path, "ports"), message)
+    if address.startswith(UNIX):
+        _check_socket(entry, path, report)
         if service_ports is not None and len(service_ports) != 1:
             message = "exactly 1 service port required for unix endpoints"
             report.error(ENDPOINT, (*path, "address"), message)
@@ -63,6 +57,18 @@ def check_endpoint(
             message = f'endpoint address "{address}" is not a valid FQDN or an IP address'
             report.error(ENDPOINT, (*path, "address"), message)
     check_endpoint_ports(entry, path, service_ports, report)
+
+
+def _check_socket(entry: WorkloadEntrySpec, path: FieldPath, report: Report) -> None:
+    name = entry.address.removeprefix(UNIX)
+    problem = unix_address_problem(name)
+    if name.endswith("/"):
+        problem = f"{entry.address}: UDS may not be a dir"
+    if problem:
+        report.error(ENDPOINT, (*path, "address"), problem)
+    if entry.ports:
+        message = f"unix endpoint {entry.address} must not include ports"
+        report.error(ENDPOINT, (*path, "ports"), message)
 
 
 def check_endpoint_ports(
@@ -92,6 +98,9 @@ def validate_workload_group(obj: WorkloadGroup, report: Report) -> None:
         problem = labels_problem(spec.metadata.labels)
         if problem:
             report.error(SELECTOR, ("spec", "metadata", "labels"), problem)
+    if spec.template.address.startswith(UNIX):
+        _check_socket(spec.template, ("spec", "template"), report)
+    check_endpoint_ports(spec.template, ("spec", "template"), None, report)
     if spec.probe is not None:
         _probe(spec.probe, ("spec", "probe"), report)
 

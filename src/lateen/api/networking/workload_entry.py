@@ -17,7 +17,7 @@ class WorkloadEntrySpec(Message, frozen=True, kw_only=True):
     to the numbers the workload listens on.
     """
 
-    address: Annotated[str, Meta(max_length=253)] = ""
+    address: Annotated[str, Meta(max_length=256)] = ""
     ports: Annotated[dict[str, UInt32], Meta(max_length=128)] = {}
     labels: Annotated[dict[str, str], Meta(max_length=256)] = {}
     network: Annotated[str, Meta(max_length=2048)] = ""

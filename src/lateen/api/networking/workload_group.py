@@ -45,7 +45,7 @@ class TCPHealthCheckConfig(Message, frozen=True, kw_only=True):
 class ExecHealthCheckConfig(Message, frozen=True, kw_only=True):
     """Probe by running a command in the workload."""
 
-    command: list[str]
+    command: list[Annotated[str, Meta(min_length=1)]]
 
 
 class GrpcHealthCheckConfig(Message, frozen=True, kw_only=True):

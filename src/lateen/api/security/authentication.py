@@ -61,7 +61,7 @@ class JWTHeader(Message, frozen=True, kw_only=True):
 class ClaimToHeader(Message, frozen=True, kw_only=True):
     """Copies a claim (nested with dots) of a verified token into a request header."""
 
-    header: Annotated[str, Meta(min_length=1, pattern=r"^[-_A-Za-z0-9]+$")]
+    header: Annotated[str, Meta(min_length=1, pattern=r"^[-A-Za-z0-9]+$")]
     claim: Text
 
 
@@ -74,10 +74,10 @@ class JWTRule(Message, frozen=True, kw_only=True):
     fetching keys, 5 s by default.
     """
 
-    issuer: str = ""
+    issuer: Text = ""
     audiences: list[Text] = []
-    jwks_uri: Annotated[str, Meta(max_length=2048)] = ""
-    jwks_uri_alias: Annotated[str, Meta(max_length=2048)] = msgspec.field(
+    jwks_uri: Annotated[str, Meta(min_length=1, max_length=2048)] = ""
+    jwks_uri_alias: Annotated[str, Meta(min_length=1, max_length=2048)] = msgspec.field(
         name="jwks_uri", default=""
     )
     jwks: str = ""

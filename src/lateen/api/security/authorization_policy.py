@@ -81,7 +81,7 @@ class Condition(Message, frozen=True, kw_only=True):
 class Rule(Message, frozen=True, kw_only=True):
     """Matches if any ``from``, any ``to`` and all of ``when`` do; absent parts match always."""
 
-    from_: list[From] | None = None
+    from_: Annotated[list[From], Meta(max_length=512)] | None = None
     to: list[To] | None = None
     when: list[Condition] = []
 

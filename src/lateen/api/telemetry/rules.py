@@ -31,7 +31,9 @@ BAD_EXPRESSION = Rule(
     "Filters and label values are Common Expression Language over Envoy's attributes.",
 )
 BAD_INTERVAL = Rule(
-    "LT0407", "Bad interval", "A reporting interval is 0s (only at close) or at least 1 ms."
+    "LT0407",
+    "Bad interval",
+    "A reporting interval is at least 1 ms; without one, TCP is reported every 5 s.",
 )
 
 RULES = (

@@ -41,11 +41,11 @@ def _check_metrics(metrics: Metrics, path: FieldPath, report: Report) -> None:
         except ValueError as error:
             report.error(rules.BAD_INTERVAL, where, str(error))
         else:
-            if nanoseconds and (nanoseconds < _MILLISECOND or nanoseconds % _MILLISECOND):
+            if nanoseconds < _MILLISECOND:
                 report.error(
                     rules.BAD_INTERVAL,
                     where,
-                    f"{metrics.reporting_interval} is not whole milliseconds, 0 or more",
+                    f"{metrics.reporting_interval}: must be a valid duration greater than 1ms",
                 )
     for index, override in enumerate(metrics.overrides):
         _check_override(override, (*path, "overrides", index), report)
