@@ -60,6 +60,12 @@ class PeerAuthentications:
             return self.mesh_mode()
         return _override(self.mesh_mode(), self._wide(namespace))
 
+    def policies(self, namespace: str) -> tuple[Resource | None, ...]:
+        """All that modes of workloads in ``namespace`` follow from, in a fixed order: the
+        policies of the mesh and of the namespace (or None), then those with a selector."""
+        own = self._namespaces.get(namespace, _Namespace())
+        return (self._wide(self._root), own.wide, *own.narrow)
+
     def effective(self, namespace: str, labels: Mapping[str, str]) -> EffectivePeerAuthentication:
         """What holds for a workload: mesh, then namespace, then the oldest policy that selects it.
 

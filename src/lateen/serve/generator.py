@@ -19,7 +19,6 @@ from lateen.model.discovery import (
     ResourceSet,
 )
 from lateen.model.proxy import Proxy, ProxyType, Scope
-from lateen.model.service import Resolution
 from lateen.model.snapshot import Snapshot
 from lateen.serve.sharing import Layered, Shared, layered, shared
 
@@ -130,12 +129,13 @@ class MeshGenerator:
         # Imported late: the API and the CA answer before the translation has been loaded.
         from lateen.envoy import build
         from lateen.model.scope import scope_of
-        from lateen.translate import configuration, endpoints, impact, inbound
+        from lateen.translate import clusters, configuration, endpoints, impact, inbound
         from lateen.translate.memo import forgetting
         from lateen.translate.shared import outbound_scope
         from lateen.translate.view import View
 
         self._build = build
+        self._clusters = clusters
         self._configuration = configuration
         self._endpoints = endpoints
         self._forgetting = forgetting
@@ -186,7 +186,7 @@ class MeshGenerator:
         else:
             outbound = self._updated(snapshot, previous.outbound, found)
             own_clusters, own_listeners = previous.own_clusters, previous.own_listeners
-            if found.parts & self._impact.Part.INBOUND:
+            if self._impact.affects_own(found, scope):
                 own_clusters, own_listeners = self._own(snapshot, scope)
             result = SidecarResources(outbound, own_clusters, own_listeners)
             if _same_maps(result, previous):
@@ -234,9 +234,11 @@ class MeshGenerator:
         )
         if wanted & part.CLUSTERS:
             after.clusters = self._shared(CLUSTER, configuration.outbound_clusters(view))
+        elif found.policies:
+            after.clusters = self._with_clusters(view, before, found)
         if wanted & part.ENDPOINTS:
             after.endpoints = self._shared(ENDPOINT, configuration.all_load_assignments(view))
-        elif found.endpoints:
+        elif found.endpoints or found.policies:
             after.endpoints = self._with_endpoints(view, before, found)
         if wanted & part.LISTENERS:
             after.listeners = self._shared(LISTENER, configuration.outbound_listeners(view))
@@ -251,17 +253,29 @@ class MeshGenerator:
         return after
 
     def _with_endpoints(self, view: View, before: _Outbound, found: impact.Impact) -> Shared:
-        """New load assignments for the services whose endpoints changed."""
+        """New load assignments for the services whose endpoints or mutual TLS modes changed."""
         changed: dict[str, DiscoveryResource] = {}
-        for hostname, namespace in found.endpoints:
-            service = view.service(hostname)
-            if service is None or service.namespace != namespace:
-                continue
-            if service.resolution is not Resolution.CLIENT_SIDE:
-                continue  # they shape more than load assignments: `ChangeSet.inline` says so
+        services = [
+            service
+            for hostname, namespace in found.endpoints
+            if (service := view.service(hostname)) is not None and service.namespace == namespace
+        ]
+        if found.policies:
+            services += [s for s in view.services if s.namespace in found.policies]
+        for service in services:
             for assignment in self._endpoints.load_assignments(view, service):
                 changed[assignment.cluster] = self._build.resource(assignment)
         return _replaced(ENDPOINT, before.endpoints, changed)
+
+    def _with_clusters(self, view: View, before: _Outbound, found: impact.Impact) -> Shared:
+        """New clusters for the services whose mutual TLS modes changed."""
+        changed = {
+            cluster.name: self._build.resource(cluster)
+            for service in view.services
+            if service.namespace in found.policies
+            for cluster in self._clusters.outbound_clusters(view, service)
+        }
+        return _replaced(CLUSTER, before.clusters, changed)
 
     def _with_routes(self, view: View, before: _Outbound, found: impact.Impact) -> Shared:
         """New route configurations where changed VirtualServices have a say."""

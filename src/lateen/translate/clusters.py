@@ -75,7 +75,7 @@ def outbound_clusters(view: View, service: Service) -> tuple[Cluster, ...]:
         view.scope.ipv6,
         view.auto_mtls(service),
         Identity(view.endpoints(service)) if by_endpoints else None,
-        view.endpoint_facts() if by_endpoints else None,
+        view.endpoint_facts(service) if by_endpoints else None,
     )
     return _clusters.get(key, lambda: tuple(_make(view, service, rule)))
 

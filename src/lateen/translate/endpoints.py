@@ -33,7 +33,7 @@ def load_assignments(view: View, service: Service) -> tuple[ir.LoadAssignment, .
         Identity(view.endpoints(service)),
         Identity(rule),
         Identity(view.mesh),
-        view.endpoint_facts(),
+        view.endpoint_facts(service),
     )
     return _assignments.get(key, lambda: tuple(_all(view, service)))
 

@@ -9,14 +9,17 @@ everything, so that a new kind is slow at first and never wrong; the control pla
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Flag, auto
 
+from lateen.api.networking.destination_rule import DestinationRule
+from lateen.api.resource import ObjectKey
 from lateen.model import kinds
 from lateen.model.change import ChangeSet, ServiceName
 from lateen.model.kinds import GroupKind
-from lateen.model.names import MESH_GATEWAY, is_wildcard, subset_of
+from lateen.model.names import MESH_GATEWAY, expand, is_wildcard, subset_of
 from lateen.model.proxy import ProxyType, Scope
+from lateen.model.selection import INBOUND_KINDS
 from lateen.model.snapshot import Snapshot
 from lateen.model.virtual_services import EffectiveVirtualService, virtual_services
 from lateen.model.visibility import is_visible
@@ -61,12 +64,12 @@ PARTS: Mapping[GroupKind, Part] = {
     ("batch", "Job"): Part.NONE,
     ("batch", "CronJob"): Part.NONE,
     kinds.VIRTUAL_SERVICE: Part.NONE,  # told apart by `_routes`
-    kinds.DESTINATION_RULE: Part.ALL,  # the pool of a service limits its own workload as well
+    kinds.DESTINATION_RULE: Part.OUTBOUND,  # and of the host's own workloads, see `affects_own`
     kinds.SIDECAR: Part.ALL,
     kinds.GATEWAY: Part.NONE,  # of gateways, which are always made anew
-    kinds.PEER_AUTHENTICATION: Part.CLUSTERS | Part.ENDPOINTS | Part.INBOUND,
-    kinds.REQUEST_AUTHENTICATION: Part.INBOUND,
-    kinds.AUTHORIZATION_POLICY: Part.INBOUND,
+    kinds.PEER_AUTHENTICATION: Part.NONE,  # of one namespace or all, see `impact`
+    kinds.REQUEST_AUTHENTICATION: Part.NONE,  # only the inbound side, see `affects_own`
+    kinds.AUTHORIZATION_POLICY: Part.NONE,
 }
 """Parts of a sidecar's configuration that are made from objects of a kind."""
 
@@ -80,7 +83,13 @@ class Impact:
     endpoints: frozenset[ServiceName] = frozenset()
     routings: tuple[EffectiveVirtualService, ...] = ()
     """VirtualServices before and after the change, those that differ."""
-    services: frozenset[ServiceName] = field(default_factory=frozenset)
+    policies: frozenset[str] = frozenset()
+    """Namespaces whose mutual TLS modes changed: clusters and load assignments of their services
+    are to be made anew."""
+    own_namespaces: frozenset[str] = frozenset()
+    """Namespaces in which policies for what workloads receive changed."""
+    own_hosts: tuple[str, ...] = ()
+    """Hosts whose DestinationRules changed, which limit their own workloads as well."""
 
 
 def impact(before: Snapshot, after: Snapshot, changes: ChangeSet) -> Impact:
@@ -97,7 +106,37 @@ def impact(before: Snapshot, after: Snapshot, changes: ChangeSet) -> Impact:
         routings = _changed_routings(before, after)
         if any(routing.tls or routing.tcp for routing in routings):
             parts |= Part.LISTENERS
-    return Impact(parts, changes.endpoints, routings, changes.services)
+    policies = {key.namespace for key in changes.keys if _kind(key) == kinds.PEER_AUTHENTICATION}
+    own = {key.namespace for key in changes.keys if _kind(key) in INBOUND_KINDS}
+    if after.root_namespace in policies:
+        parts |= Part.CLUSTERS | Part.ENDPOINTS
+        policies = set()
+    if after.root_namespace in own:
+        parts |= Part.INBOUND
+    hosts = tuple(_rule_hosts(before, after, changes))
+    return Impact(parts, changes.endpoints, routings, frozenset(policies), frozenset(own), hosts)
+
+
+def affects_own(found: Impact, scope: Scope) -> bool:
+    """Whether the listener and clusters of the scope's own workload may have to change."""
+    if found.parts & Part.INBOUND or scope.namespace in found.own_namespaces:
+        return True
+    return any(subset_of(port.hostname, host) for host in found.own_hosts for port in scope.inbound)
+
+
+def _kind(key: ObjectKey) -> GroupKind:
+    return (key.group, key.kind)
+
+
+def _rule_hosts(before: Snapshot, after: Snapshot, changes: ChangeSet) -> Iterator[str]:
+    """Hosts of the DestinationRules that changed, as they were and as they are."""
+    for key in changes.keys:
+        if _kind(key) == kinds.DESTINATION_RULE:
+            for snapshot in (before, after):
+                resource = snapshot.get(key)
+                if resource is not None:
+                    assert isinstance(resource.object, DestinationRule)
+                    yield expand(resource.object.spec.host, key.namespace).lower()
 
 
 def parts_for(found: Impact, view: View) -> Part:

@@ -368,16 +368,19 @@ class View:
         modes = peer_authentications(self.snapshot)
         return Mode(modes.mode(namespace, endpoint.labels, endpoint.port)) is not Mode.DISABLE
 
-    def endpoint_facts(self) -> Hashable:
-        """Identity of what load assignments depend on besides service, endpoints and rule."""
+    def endpoint_facts(self, service: Service) -> Hashable:
+        """Identity of what load assignments of ``service`` depend on besides itself, its
+        endpoints and rule."""
         scope = self.scope
-        return (
-            Identity(peer_authentications(self.snapshot)),
-            scope.locality,
-            scope.network,
-            scope.labels,
-            scope.type,
+        modes = peer_authentications(self.snapshot)
+        spaces = {
+            endpoint.identity.namespace if endpoint.identity is not None else ""
+            for endpoint in self.endpoints(service)
+        }
+        policies = tuple(
+            Identity(policy) for space in sorted(spaces) for policy in modes.policies(space)
         )
+        return (policies, scope.locality, scope.network, scope.labels, scope.type)
 
     @cached_property
     def workload_mtls(self) -> WorkloadMtls:
