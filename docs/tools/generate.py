@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from docs.tools import cli_reference, configuration_reference
-from lateen.api.rules import rules_markdown
+from docs.tools import cli_reference, configuration_reference, rules
 
 DOCS = Path(__file__).resolve().parent.parent
 
@@ -14,7 +13,7 @@ DOCS = Path(__file__).resolve().parent.parent
 def expected() -> dict[str, str]:
     """Path below ``docs/`` to text, for every generated page."""
     return {
-        "rules.md": rules_markdown(),
+        "rules.md": rules.page(),
         **cli_reference.pages(),
         **configuration_reference.pages(),
     }

@@ -1,19 +1,17 @@
-"""The table of rules and its page."""
+"""The table of rules."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import pytest
 
-from lateen.api.rules import all_rules, rules_markdown
-
-PAGE = Path(__file__).parents[2] / "docs" / "rules.md"
+from lateen.api.reading import SYNTAX
+from lateen.api.rules import api_rules, by_identifier
 
 
 def test_identifiers_have_one_form() -> None:
-    assert all(rule.startswith("LT") and len(rule) == 6 for rule in all_rules())
+    assert all(rule.startswith("LT") and len(rule) == 6 for rule in api_rules())
 
 
-def test_the_page_is_up_to_date(update: bool) -> None:
-    if update:
-        PAGE.write_text(rules_markdown())
-    assert PAGE.read_text() == rules_markdown()
+def test_an_identifier_is_declared_once() -> None:
+    with pytest.raises(ValueError, match="LT0001 is declared twice"):
+        by_identifier([SYNTAX, SYNTAX])

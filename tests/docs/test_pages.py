@@ -15,11 +15,11 @@ from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from docs.tools import generate
 from docs.tools.effects import ACTED_ON, NOT_ACTED_ON, kind_effect
+from docs.tools.rules import all_rules
 from lateen.api.findings import Severity
 from lateen.api.kinds import all_kinds
 from lateen.api.meshconfig.reading import parse_mesh_config
 from lateen.api.parse import parse_documents
-from lateen.api.rules import all_rules
 from lateen.api.validate import validate_all
 from lateen.cli.main import COMMANDS, build
 from lateen.envoy.telemetry import JSON_FORMAT

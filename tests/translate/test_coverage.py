@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
+from docs.tools.rules import all_rules
 from lateen.api.networking.destination_rule import DestinationRuleSpec
 from lateen.api.networking.gateway import GatewaySpec
 from lateen.api.networking.sidecar import SidecarSpec
 from lateen.api.networking.virtual_service import VirtualServiceSpec
-from lateen.api.rules import all_rules
 from lateen.translate import rules
 from lateen.translate.coverage import FIELDS
 

@@ -1,16 +1,17 @@
-"""The rules: every finding carries the identifier of one of these, and identifiers never change.
+"""The rules about objects: every finding carries the identifier of a rule, and identifiers never
+change.
 
 Number ranges: ``LT00xx`` reading, ``LT01xx`` networking.istio.io, ``LT02xx`` Kubernetes kinds,
 ``LT03xx`` security.istio.io, ``LT04xx`` telemetry.istio.io, ``LT05xx`` extensions.istio.io,
 ``LT06xx`` gateway.networking.k8s.io, ``LT07xx`` mesh configuration, ``LT1xxx`` objects
 beside each other, ``LT2xxx`` what a proxy can do with them. Each group declares its own in
-``lateen.api.GROUP.rules.RULES``.
+``lateen.api.GROUP.rules.RULES``; the layers above declare theirs in ``lateen.LAYER.rules.RULES``.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 
 from lateen.api.findings import Severity
@@ -25,56 +26,24 @@ _MODULES = (
     "lateen.api.extensions.rules",
     "lateen.api.gatewayapi.rules",
     "lateen.api.meshconfig.rules",
-    "lateen.model.rules",
-    "lateen.translate.rules",
-    "lateen.source.rules",
 )
 
 
-def _declared() -> Iterator[Rule]:
-    for name in _MODULES:
-        try:
-            module = importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            if error.name is None or not name.startswith(error.name):
-                raise
-            continue
-        yield from module.RULES
+def by_identifier(rules: Iterable[Rule]) -> Mapping[str, Rule]:
+    """The rules by identifier, in order. Raises ``ValueError`` if two rules share one."""
+    table: dict[str, Rule] = {}
+    for rule in sorted(rules, key=lambda rule: rule.id):
+        if rule.id in table:
+            raise ValueError(f"rule {rule.id} is declared twice")
+        table[rule.id] = rule
+    return table
 
 
 @cache
-def all_rules() -> Mapping[str, Rule]:
-    """Every rule by identifier, in order. Raises ``ValueError`` if two rules share one."""
-    rules: dict[str, Rule] = {}
-    for rule in sorted(_declared(), key=lambda rule: rule.id):
-        if rule.id in rules:
-            raise ValueError(f"rule {rule.id} is declared twice")
-        rules[rule.id] = rule
-    return rules
+def api_rules() -> Mapping[str, Rule]:
+    """Every rule of this layer by identifier."""
+    modules = map(importlib.import_module, _MODULES)
+    return by_identifier(rule for module in modules for rule in module.RULES)
 
 
-def rules_markdown() -> str:
-    """The text of ``docs/rules.md``."""
-    lines = [
-        "# Rules",
-        "",
-        "What `lateen validate` and `lateen analyze` say, by identifier. Identifiers are stable:",
-        "suppress or search for them. An error keeps the object out of the mesh, a warning does",
-        "not. This page is generated: `python -m lateen.api.rules > docs/rules.md`.",
-        "",
-        "| Rule | Severity | Meaning |",
-        "|---|---|---|",
-    ]
-    lines += [
-        f"| {rule.id} | {rule.severity.value} | **{rule.title}.** {rule.explanation} |"
-        for rule in all_rules().values()
-    ]
-    return "\n".join(lines) + "\n"
-
-
-__all__ = ["Rule", "Severity", "all_rules", "rules_markdown"]
-
-if __name__ == "__main__":
-    import sys
-
-    sys.stdout.write(rules_markdown())
+__all__ = ["Rule", "Severity", "api_rules", "by_identifier"]
