@@ -85,7 +85,7 @@ def _values(document: Document) -> list[object]:
             raise
         try:
             return list(_json_stream(body))
-        except ValueError:
+        except (ValueError, RecursionError):
             pass
         raise
 

@@ -12,7 +12,7 @@ import base64
 import binascii
 import re
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import ClassVar
 
 import re2
@@ -24,6 +24,13 @@ MAX_TEXT = 64 * 1024 * 1024
 MAX_NODES = 2_000_000
 """Nodes of one document after aliases are followed, at most."""
 
+_MAX_DIGITS = 400
+"""Of a number; the greatest float has 309."""
+
+_MAX_DEPTH = 1000
+"""Brackets open at a time. The readers take 128 in earnest; texts may hold some of their own."""
+
+_BRACKETS = re.compile(r"[\[\]{}]")
 _SEPARATOR = re.compile(r"^(?:---|\.\.\.)(?=[ \t\r\n]|\Z)", re.MULTILINE)
 _CONTENT = re.compile(r"^(?!\s*(?:#|$))", re.MULTILINE)
 # Anything here that turns out to be harmless (a word in a sentence) only costs time.
@@ -103,6 +110,9 @@ def _content_line(chunk: str, line: int) -> int:
 def load(document: Document) -> object:
     """The value of one document. Raises `YamlError` with a position in the whole text."""
     text = document.text
+    if _flow_depth(text) > _MAX_DEPTH:
+        # Both readers take time by the square of the depth before they give up.
+        raise YamlError("nested too deeply", document.line, 1)
     try:
         value: object = ryaml.loads(text)
     except RecursionError:
@@ -114,6 +124,14 @@ def load(document: Document) -> object:
     if _DIFFERS.search(text) is not None:
         return load_exact(document)
     return value
+
+
+def _flow_depth(text: str) -> int:
+    """How deep brackets may be nested: those in strings and comments count too."""
+    if text.count("[") + text.count("{") <= _MAX_DEPTH:
+        return 0
+    steps = (1 if bracket in "[{" else -1 for bracket in _BRACKETS.findall(text))
+    return max(accumulate(steps))
 
 
 def load_exact(document: Document) -> object:
@@ -241,6 +259,8 @@ class _Builder:
         if text[0] in "+-.0123456789":
             digits = text.replace("_", "")
             if _INT.fullmatch(digits):
+                if len(digits) > _MAX_DIGITS:
+                    raise self.fail(f"a number of {len(digits)} digits", node)
                 return _integer(digits)
             if _FLOAT.fullmatch(digits):
                 number = float(digits)

@@ -17,8 +17,24 @@ BAD = "[red]✗[/]"
 WARN = "[yellow]‼[/]"
 NOTE = "[dim]·[/]"
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+_HIDDEN = [*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
+_VISIBLE = {code: f"\\u{code:04x}" for code in _HIDDEN if chr(code) not in "\n\t"}
+
+
+def visible(text: str) -> str:
+    """``text`` with control characters written out: what is shown comes from files, objects and
+    proxies, and must not command the terminal."""
+    return text.translate(_VISIBLE)
+
+
+class _Terminal(Console):
+    def print(self, *objects: Any, **options: Any) -> None:  # noqa: ANN401 - as rich has it
+        """As `rich.console.Console.print`, without control characters in texts."""
+        super().print(*(visible(o) if isinstance(o, str) else o for o in objects), **options)
+
+
+out = _Terminal(highlight=False, soft_wrap=True)
+err = _Terminal(stderr=True, highlight=False, soft_wrap=True)
 
 
 def say(mark: str, text: str, hint: str = "") -> None:
@@ -50,7 +66,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     Cells are never cut: a long line wraps in a narrow terminal and stays whole in a pipe.
     """
     grid = [[Text(column) for column in columns]]
-    grid += [[Text.from_markup(cell) for cell in row] for row in rows]
+    grid += [[Text.from_markup(visible(cell)) for cell in row] for row in rows]
     widths = [max(row[i].cell_len for row in grid) for i in range(len(columns))]
     for row in grid:
         line = Text()

@@ -170,6 +170,8 @@ def _known_failure(error: Exception) -> web.Response | None:
             return failure(400, "BadRequest", f"the request is not as it should be: {text}")
         case msgspec.DecodeError() | UnicodeDecodeError():
             return failure(400, "BadRequest", f"the request's body is not JSON: {text}")
+        case RecursionError():
+            return failure(400, "BadRequest", "the request's body is nested too deeply")
         case SelectorError() | BadObject():
             return failure(400, "BadRequest", text)
     return None
