@@ -51,6 +51,9 @@ class Gateway:
         self._stop_seconds = stop_seconds
         self._kill_at: float | None = None
         self._pending: dict[socket.socket, _Pending] = {}
+        # The node's own program asks the machine's resolvers, wherever they are; the forwarder
+        # asks for pods.
+        self._own = channels[0]
         for channel in channels:
             self._selector.register(channel, selectors.EVENT_READ, self._serving(channel))
 
@@ -167,7 +170,7 @@ class Gateway:
     def _connect(self, channel: socket.socket, message: wire.Message) -> None:
         address, port = wire.text(message, "address"), wire.number(message, "port")
         parsed = ipaddress.ip_address(address)
-        if not reachable_from_pods(parsed):
+        if channel is not self._own and not reachable_from_pods(parsed):
             raise OSError(errno.EHOSTUNREACH, f"{address} is not reachable from a pod")
         if len(self._pending) >= MAX_PENDING:
             raise OSError(errno.EAGAIN, "too many connections are being opened")

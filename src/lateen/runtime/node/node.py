@@ -179,8 +179,8 @@ class Node:
         return opened
 
     async def connect_host(self, address: str, port: int) -> socket.socket:
-        """A TCP connection made in the machine's own network (not to its loopback); non-blocking.
-        Raises `OSError`."""
+        """A TCP connection made in the machine's own network, non-blocking: for the node itself,
+        never on behalf of a pod. Raises `OSError`."""
         _, fds = await self._gateway.request({"op": "connect", "address": address, "port": port})
         opened = socket.socket(fileno=fds[0])
         opened.setblocking(False)
