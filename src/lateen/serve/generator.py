@@ -19,8 +19,9 @@ from lateen.model.discovery import (
     ResourceSet,
 )
 from lateen.model.proxy import Proxy, ProxyType, Scope
+from lateen.model.selection import tested_labels
 from lateen.model.snapshot import Snapshot
-from lateen.serve.sharing import Layered, Shared, layered, shared
+from lateen.serve.sharing import Shared, layered, shared
 
 if TYPE_CHECKING:
     from lateen.envoy import build
@@ -95,14 +96,25 @@ class SidecarResources(Mapping[str, Mapping[str, DiscoveryResource]]):
         outbound: _Outbound,
         own_clusters: tuple[DiscoveryResource, ...],
         own_listeners: tuple[DiscoveryResource, ...],
+        previous: SidecarResources | None = None,
     ) -> None:
+        """Maps of ``previous`` are taken over where they are the same."""
         self.outbound = outbound
         self.own_clusters = own_clusters
         self.own_listeners = own_listeners
+        clusters = listeners = None
+        if previous is not None:
+            before = previous.outbound
+            if own_clusters == previous.own_clusters and outbound.clusters is before.clusters:
+                clusters = previous[CLUSTER]
+            if own_listeners == previous.own_listeners and outbound.listeners is before.listeners:
+                listeners = previous[LISTENER]
         self._maps: dict[str, Mapping[str, DiscoveryResource]] = {
-            CLUSTER: layered(outbound.clusters, own_clusters),
+            CLUSTER: layered(outbound.clusters, own_clusters) if clusters is None else clusters,
             ENDPOINT: outbound.endpoints,
-            LISTENER: layered(outbound.listeners, own_listeners),
+            LISTENER: layered(outbound.listeners, own_listeners)
+            if listeners is None
+            else listeners,
             ROUTE: outbound.routes,
         }
 
@@ -180,19 +192,22 @@ class MeshGenerator:
         self._turn_to(snapshot)
         if not isinstance(previous, SidecarResources) or scope.type is not ProxyType.SIDECAR:
             return self.generate(snapshot, scope)
-        found = self._impact_of(previous.outbound.snapshot, snapshot, changes)
-        if self._outbound_scope(snapshot, scope) != previous.outbound.scope:
+        before = previous.outbound.snapshot
+        found = self._impact_of(before, snapshot, changes)
+        same_labels = tested_labels(before) is tested_labels(snapshot)
+        if not same_labels and self._outbound_scope(snapshot, scope) != previous.outbound.scope:
             result: ResourceSet = self.generate(snapshot, scope)
         else:
             outbound = self._updated(snapshot, previous.outbound, found)
             own_clusters, own_listeners = previous.own_clusters, previous.own_listeners
             if self._impact.affects_own(found, scope):
                 own_clusters, own_listeners = self._own(snapshot, scope)
-            result = SidecarResources(outbound, own_clusters, own_listeners)
-            if _same_maps(result, previous):
+            made = SidecarResources(outbound, own_clusters, own_listeners, previous)
+            if all(items is previous[type_url] for type_url, items in made.items()):
                 # The newest snapshot is remembered all the same: changes count from there.
                 previous.outbound = outbound
-                result = previous
+                made = previous
+            result = made
         if self._verify:
             self._check(snapshot, scope, result, changes)
         return result
@@ -356,17 +371,3 @@ def _replaced(type_url: str, before: Shared, changed: Mapping[str, DiscoveryReso
         if name in before and before[name].version != item.version
     }
     return shared(type_url, {**before, **fresh}.values()) if fresh else before
-
-
-def _same_maps(left: ResourceSet, right: ResourceSet) -> bool:
-    return all(_same_map(items, right[type_url]) for type_url, items in left.items())
-
-
-def _same_map(
-    left: Mapping[str, DiscoveryResource], right: Mapping[str, DiscoveryResource]
-) -> bool:
-    if left is right:
-        return True
-    if not isinstance(left, Layered) or not isinstance(right, Layered):
-        return False
-    return left.base is right.base and left.own == right.own
