@@ -20,6 +20,7 @@ from tests.live.mesh import (
     Mesh,
     assert_gone,
     command_line,
+    descendants,
     eventually,
     free_ports,
     host_traces,
@@ -170,17 +171,38 @@ def test_an_application_that_exits(empty: Mesh, tmp_path: Path) -> None:
 
 
 def test_a_proxy_that_never_gets_ready(empty: Mesh, tmp_path: Path) -> None:
-    """A proxy that cannot take its port: the pod says what it waits for."""
-    text = workload("stuck", "image: lateen/sleep:1").replace(
-        "metadata: {labels: {app: stuck}}",
-        "metadata: {labels: {app: stuck}, annotations: "
-        "{proxy.istio.io/config: '{discoveryAddress: \"10.244.0.1:1\"}'}}",
+    """A proxy that hangs while it starts: the pod is named, and that it is its proxy."""
+    path = write(tmp_path, workload("stuck", "image: lateen/sleep:1"))
+    argv = [*empty.program, "up", "-d", "--timeout", "10", "-f", path]
+    process = subprocess.Popen(
+        argv,
+        env=empty.environment(),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
-    result = empty.up("-f", write(tmp_path, text), "--timeout", "8", status=None)
-    if result.status == 0:
-        pytest.skip("the discovery address of an annotation is not used on one machine")
-    assert "stuck-" in result.text
-    assert "istio-proxy" in result.text or "proxy" in result.text
+    os.kill(eventually(lambda: first_envoy(empty), every=0.005), signal.SIGSTOP)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 1, out
+    assert "stuck-" in out
+    assert "not ready" in out
+    assert "its proxy is not" in out
+    assert "-c istio-proxy" in out
+    assert "0/2" in empty.run("ps").out
+
+
+def first_envoy(mesh: Mesh) -> int:
+    """Process id of any Envoy of the mesh, 0 when there is none yet."""
+    if not (mesh.folder / "node.json").exists():
+        return 0
+    for pid in descendants(mesh.node_pid):
+        try:
+            if "envoy" in os.readlink(f"/proc/{pid}/exe"):
+                return pid
+        except OSError:
+            continue
+    return 0
 
 
 def test_a_control_plane_that_does_not_answer(empty: Mesh, tmp_path: Path) -> None:

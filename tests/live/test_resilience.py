@@ -196,11 +196,14 @@ spec:
 
 
 def test_change_under_load_loses_nothing(bookinfo: Mesh) -> None:
-    """200 requests a second, routing changes and pod restarts meanwhile: none fails."""
+    """200 requests a second, routing changes and pod restarts meanwhile: none fails.
+
+    benchmarks/soak.py does it with 100 changes and 20 restarts.
+    """
     bookinfo.apply(RULES / "destination-rules.yaml")
-    restarts = ["reviews-v1", "details-v1", "ratings-v1", "productpage-v1"]
+    restarts = ["reviews-v1", "productpage-v1"]
     with load_at(bookinfo, 200) as result:
-        for number in range(12):
+        for number in range(6):
             version = ("v1", "v2", "v3")[number % 3]
             bookinfo.apply_text(VIRTUAL_SERVICE.replace("VERSION", version))
             if number % 3 == 2:
@@ -208,4 +211,4 @@ def test_change_under_load_loses_nothing(bookinfo: Mesh) -> None:
     bookinfo.run("delete", "vs/reviews")
     load = result[0]
     assert load.failures == [], json.dumps(load.failures, indent=1)
-    assert load.total > 1000
+    assert load.total > 500

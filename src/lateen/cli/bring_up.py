@@ -150,12 +150,9 @@ def _wait_for_pods(state: MeshState, client: Client, progress: Progress) -> list
         hopeless = [name for name in missing if complained.get(name) in HOPELESS]
         rest = [name for name in missing if name not in hopeless]
         if progress.seconds > progress.timeout or (hopeless and not rest and satisfied):
-            for name in missing:
-                say(
-                    WARN,
-                    f"{name} is not ready",
-                    f"lateen logs {name.partition('/')[2]} -n {name.partition('/')[0]}",
-                )
+            for pod in pods:
+                if not _is_ready(pod):
+                    say(WARN, *_why_unready(pod))
             return missing
         if _published(state)["problems"]:
             return missing
@@ -183,6 +180,21 @@ def _gateways_exist(client: Client, pods: list[dict[str, Any]]) -> bool:
     return any(
         (pod["metadata"].get("labels") or {}).get("istio") == "ingressgateway" for pod in pods
     )
+
+
+def _why_unready(pod: dict[str, Any]) -> tuple[str, str]:
+    """Which part of a pod is not ready, and the command that shows its log."""
+    place, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
+    states = (pod.get("status") or {}).get("containerStatuses") or []
+    unready = [str(state["name"]) for state in states if not state.get("ready")]
+    # Applications wait for the proxy: when it is not ready, it is what to look at.
+    if "istio-proxy" in unready:
+        return (
+            f"{place}/{name} is not ready: its proxy is not",
+            f"lateen logs {name} -n {place} -c istio-proxy; lateen status shows what it was sent",
+        )
+    which = f": container {', '.join(unready)}" if unready else ""
+    return f"{place}/{name} is not ready{which}", f"lateen logs {name} -n {place}"
 
 
 def _is_ready(pod: dict[str, Any]) -> bool:
