@@ -330,9 +330,10 @@ class Subscription:
         """Update names from a delta request; true when something must be sent for it."""
         subscribe = set(request.subscribe)
         if first:
-            subscribe.update(request.initial_versions)
             if self.type_url in WILDCARD_TYPES and not request.subscribe:
                 self.wildcard = True
+            else:
+                subscribe.update(request.initial_versions)
         added = False
         if WILDCARD in subscribe:
             added = not self.wildcard

@@ -11,6 +11,7 @@ import itertools
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 from weakref import ReferenceType, WeakKeyDictionary, WeakValueDictionary, ref
 
@@ -185,14 +186,24 @@ def empty(type_url: str) -> View:
 
 
 def from_versions(type_url: str, versions: Mapping[str, str]) -> View:
-    """The view a reconnecting proxy says it holds: names and versions without bodies."""
-    return View(
-        type_url,
-        {
-            name: DiscoveryResource(type_url, name, version, b"")
-            for name, version in versions.items()
-        },
-    )
+    """The view a reconnecting proxy says it holds: names and versions without bodies.
+
+    Proxies that hold the same get the same view, so that what they lack is found once.
+    """
+    key = (type_url, frozenset(versions.items()))
+    view = _claims.get(key)
+    if view is None:
+        items = {name: _claimed(type_url, name, version) for name, version in versions.items()}
+        view = _claims[key] = View(type_url, items)
+    return view
+
+
+@lru_cache(maxsize=65_536)
+def _claimed(type_url: str, name: str, version: str) -> DiscoveryResource:
+    return DiscoveryResource(type_url, name, version, b"")
+
+
+_claims: WeakValueDictionary[tuple[str, frozenset[tuple[str, str]]], View] = WeakValueDictionary()
 
 
 def updated(previous: View | None, type_url: str, items: Mapping[str, DiscoveryResource]) -> View:
