@@ -21,7 +21,8 @@ from lateen.api import reading
 from lateen.api.findings import FieldPath, Severity
 from lateen.api.rule import Rule
 
-_MISSING = object()
+# Fields that Istio's schema knows by two names (`jwks_uri` is a field of its own).
+_SECOND_NAMES = {"mirror_percent": "mirrorPercent"}
 _SHOWN_VALUES = 12
 
 
@@ -144,7 +145,12 @@ class _Walker:
         fields = _fields(info.cls)
         result: dict[str, object] = {}
         tolerant = self.lenient or path[:1] == ("metadata",)
-        for name, item in value.items():
+        for key, item in value.items():
+            name = key
+            if key in _SECOND_NAMES and _SECOND_NAMES[key] in fields:
+                name = _SECOND_NAMES[key]
+                if name in value:
+                    continue
             field = fields.get(name) if isinstance(name, str) else None
             if field is None:
                 if info.forbid_unknown_fields:
