@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from docs.tools import generate
-from docs.tools.effects import ACTED_ON, NOT_ACTED_ON, kind_effect
+from docs.tools.effects import ACTED_ON, kind_effect
 from docs.tools.rules import all_rules
 from lateen.api.findings import Severity
 from lateen.api.kinds import all_kinds
@@ -23,6 +23,7 @@ from lateen.api.parse import parse_documents
 from lateen.api.validate import validate_all
 from lateen.cli.main import COMMANDS, build
 from lateen.envoy.telemetry import JSON_FORMAT
+from lateen.translate.unused_kinds import NOT_ACTED_ON
 from tests.docs.pages import (
     DOCS,
     ROOT,
