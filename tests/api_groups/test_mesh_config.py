@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from lateen.api.findings import Finding, Severity
 from lateen.api.meshconfig import (
     MeshConfig,
@@ -89,6 +91,30 @@ def test_an_error_leaves_the_defaults() -> None:
         "error trustDomain",
     ]
     assert mesh == MeshConfig()
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("connectTimeout: 1h", ""),
+        ("connectTimeout: 1h1s", "connectTimeout"),
+        ("defaultConfig: {drainDuration: 2h}", ""),
+        ("defaultConfig: {drainDuration: 1500ms}", "defaultConfig.drainDuration"),
+        ("localityLbSetting: {distribute: [{from: a/b, to: {c: 100}}]}", ""),
+        (
+            "localityLbSetting: {distribute: [{from: a, to: {c: 100}}, {from: a/b, to: {c: 100}}]}",
+            "localityLbSetting.distribute",
+        ),
+        (
+            "localityLbSetting: {failover: [{from: a, to: b}], "
+            "failoverPriority: [topology.kubernetes.io/zone]}",
+            "localityLbSetting.failoverPriority.0",
+        ),
+    ],
+)
+def test_durations_and_localities_have_the_limits_of_istio(text: str, where: str) -> None:
+    _, findings = parse_mesh_config(text)
+    assert messages(findings) == ([f"error {where}"] if where else [])
 
 
 def test_bad_yaml_is_a_finding() -> None:

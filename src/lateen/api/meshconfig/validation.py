@@ -14,6 +14,7 @@ from lateen.api.meshconfig.mesh_config import MeshConfig
 from lateen.api.meshconfig.networks import MeshNetworks, NetworkEndpoints, NetworkGateway
 from lateen.api.meshconfig.providers import ExtAuthzGrpc, ExtAuthzHttp, ExtensionProvider
 from lateen.api.meshconfig.proxy_config import ProxyConfig
+from lateen.api.networking.validate_locality import TOPOLOGY, localities_problem
 from lateen.api.rule import Rule
 
 Problems = Callable[[Rule, FieldPath, str, str, Severity], None]
@@ -21,6 +22,7 @@ Problems = Callable[[Rule, FieldPath, str, str, Severity], None]
 
 _MILLISECOND = 1_000_000
 _SECOND = 1_000_000_000
+_HOUR = 3600 * _SECOND
 _LABEL = re.compile(r"[a-zA-Z0-9]([-a-zA-Z0-9]{0,61}[a-zA-Z0-9])?")
 _CURVES = frozenset({"P-224", "P-256", "P-384", "P-521", "X25519", "X25519MLKEM768", "CECPQ2"})
 _COMPLIANCE = ("", "fips-140-2", "fips-140-3", "pqc")
@@ -51,7 +53,7 @@ def validate_mesh_config(mesh: MeshConfig, add: Problems) -> None:
         _check_port(port, (name,), report)
     if mesh.proxy_http_port:
         _check_port(mesh.proxy_http_port, ("proxyHttpPort",), report)
-    _check_duration(mesh.connect_timeout, ("connectTimeout",), _MILLISECOND, 30 * _SECOND, report)
+    _check_duration(mesh.connect_timeout, ("connectTimeout",), _MILLISECOND, _HOUR, report)
     _check_duration(mesh.protocol_detection_timeout, ("protocolDetectionTimeout",), 0, 0, report)
     _check_duration(mesh.dns_refresh_rate, ("dnsRefreshRate",), _MILLISECOND, 0, report)
     _check_trust_domains(mesh, report)
@@ -83,7 +85,7 @@ def validate_proxy_config(config: ProxyConfig, add: Problems, path: FieldPath = 
     _check_port(config.proxy_admin_port, (*path, "proxyAdminPort"), report)
     _check_port(config.status_port, (*path, "statusPort"), report)
     where = (*path, "drainDuration")
-    _check_duration(config.drain_duration, where, _SECOND, 3600 * _SECOND, report)
+    _check_duration(config.drain_duration, where, _SECOND, 0, report, step=_SECOND)
     where = (*path, "terminationDrainDuration")
     _check_duration(config.termination_drain_duration, where, 0, 0, report)
     if config.concurrency is not None and config.concurrency < 0:
@@ -146,7 +148,7 @@ def _check_curves(mesh: MeshConfig, report: MeshReport) -> None:
         )
     curves = mesh.tls_defaults.ecdh_curves if mesh.tls_defaults is not None else []
     for index, curve in enumerate(curves):
-        if curve not in _CURVES:
+        if curve and curve not in _CURVES:
             report.warn(
                 rules.BAD_CURVES, ("tlsDefaults", "ecdhCurves", index), f"unknown curve {curve}"
             )
@@ -169,6 +171,20 @@ def _check_locality(mesh: MeshConfig, report: MeshReport) -> None:
                 (*path, "distribute", index, "to"),
                 f"weights are from 1 to 100 and add up to 100, not {sum(weights)}",
             )
+        problem = localities_problem(list(distribute.to))
+        if problem:
+            report.error(rules.BAD_SETTING, (*path, "distribute", index, "to"), problem)
+    problem = localities_problem([distribute.from_ for distribute in setting.distribute])
+    if problem:
+        report.error(rules.BAD_SETTING, (*path, "distribute"), problem)
+    if setting.failover:
+        for index, label in enumerate(setting.failover_priority):
+            if label in TOPOLOGY:
+                report.error(
+                    rules.BAD_SETTING,
+                    (*path, "failoverPriority", index),
+                    f"failover and the topology label {label} exclude each other",
+                )
     for index, failover in enumerate(setting.failover):
         regions = (failover.from_, failover.to)
         if failover.from_ == failover.to or any("/" in r or "*" in r for r in regions):
@@ -274,19 +290,22 @@ def _check_port(port: int, path: FieldPath, report: MeshReport) -> None:
         report.error(rules.BAD_SETTING, path, f"port {port} is not from 1 to 65535")
 
 
-def _check_duration(text: str, path: FieldPath, low: int, high: int, report: MeshReport) -> None:
-    """``low`` and ``high`` in nanoseconds; a ``high`` of 0 is none. 0s passes if ``low`` is 0."""
+def _check_duration(
+    text: str, path: FieldPath, low: int, high: int, report: MeshReport, step: int = _MILLISECOND
+) -> None:
+    """Limits in nanoseconds; a ``high`` of 0 is none. 0s passes if ``low`` is 0."""
     try:
         nanoseconds = duration_nanoseconds(text)
     except ValueError as error:
         report.error(rules.BAD_SETTING, path, str(error))
         return
-    if nanoseconds < low or (high and nanoseconds > high) or nanoseconds % _MILLISECOND:
+    if nanoseconds < low or (high and nanoseconds > high) or nanoseconds % step:
         limit = f" and at most {high // _SECOND}s" if high else ""
         report.error(
             rules.BAD_SETTING,
             path,
-            f"{text} must be at least {low // _MILLISECOND}ms{limit}, in whole milliseconds",
+            f"{text} must be at least {low // _MILLISECOND}ms{limit}, in whole "
+            + ("seconds" if step == _SECOND else "milliseconds"),
         )
 
 

@@ -7,7 +7,7 @@ from lateen.api.networking.destination_rule import Failover, LocalityLbSetting
 from lateen.api.networking.rules import POLICY, RISKY, WEIGHT
 from lateen.api.report import Report
 
-_TOPOLOGY = (
+TOPOLOGY = (
     "topology.kubernetes.io/region",
     "topology.kubernetes.io/zone",
     "topology.istio.io/subzone",
@@ -24,7 +24,7 @@ def check_locality(
         return
     if setting.failover:
         for index, label in enumerate(setting.failover_priority):
-            if label in _TOPOLOGY:
+            if label in TOPOLOGY:
                 message = f"can not simultaneously set 'failover' and topology label '{label}'"
                 report.error(POLICY, (*path, "failoverPriority", index), message)
     for index, item in enumerate(setting.distribute):
