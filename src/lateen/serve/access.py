@@ -46,7 +46,7 @@ def parse_node_id(text: str) -> NodeId:
                 pass
     raise Refusal(
         "INVALID_ARGUMENT",
-        f'node id "{text[:200]}" must be TYPE~IP~NAME.NAMESPACE~DOMAIN '
+        f"node id {text[:200]!r} must be TYPE~IP~NAME.NAMESPACE~DOMAIN "
         "with type sidecar, router or waypoint",
     )
 

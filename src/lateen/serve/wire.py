@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     DiscoveryMessage: TypeAlias = Any
 
 _MAX_ERROR_TEXT = 4096
+# A proxy's words go to logs and terminals. Envoy separates what it refuses by line ends.
+_NO_CONTROLS = {code: " " for code in (*range(0x20), *range(0x7F, 0xA0)) if code != 0x0A}
 _MAX_DEBUG_REQUEST = 64 * 1024
 
 
@@ -183,7 +185,8 @@ def _rejection(message: DiscoveryMessage) -> Rejection | None:
     if not message.HasField("error_detail"):
         return None
     detail = message.error_detail
-    return Rejection(message=detail.message[:_MAX_ERROR_TEXT], code=detail.code)
+    message = detail.message[:_MAX_ERROR_TEXT].translate(_NO_CONTROLS)
+    return Rejection(message=message, code=detail.code)
 
 
 def _node(message: DiscoveryMessage) -> Node | None:
