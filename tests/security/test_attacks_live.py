@@ -168,7 +168,12 @@ while time.time() < end:
         time.sleep(0.005)
 print(json.dumps({{"answers": [a for a in answers if a]}}))
 """
-    timer = threading.Timer(0.5, lambda: [os.kill(pid, signal.SIGKILL) for pid in proxies])
+
+    def kill() -> None:
+        for pid in proxies:
+            os.kill(pid, signal.SIGKILL)
+
+    timer = threading.Timer(0.5, kill)
     timer.start()
     assert python(mesh, "plain", "outside", script) == {"answers": []}
     timer.join()
