@@ -45,6 +45,8 @@ class LiveMesh:
     holder: int
     plane: subprocess.Popen[bytes] | None = None
     envoys: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    numbers: dict[str, int] = field(default_factory=dict)
+    """What distinguishes the ports of Envoys by name."""
 
     @property
     def api(self) -> Client:
@@ -155,7 +157,7 @@ class LiveMesh:
         bootstrap = self.api.request(
             "GET", f"/lateen/v1/bootstrap?namespace={namespace}&pod={name}"
         )
-        number = len(self.envoys)
+        number = self.numbers.setdefault(name, len(self.numbers))
         text = json.dumps(bootstrap).replace('"DELTA_GRPC"', f'"{dialect}"')
         for port in (15000, 15090, 15021):  # several Envoys share this network namespace
             text = text.replace(f'"port_value": {port}', f'"port_value": {port + 1000 * number}')
@@ -172,9 +174,15 @@ class LiveMesh:
         )  # fmt: skip
         log.close()
 
+    def stop_envoy(self, name: str) -> None:
+        """End an Envoy at once."""
+        process = self.envoys.pop(name)
+        process.kill()
+        process.wait(10)
+
     def admin(self, name: str, path: str) -> str:
         """Ask an Envoy's admin interface."""
-        port = 15000 + 1000 * list(self.envoys).index(name)
+        port = 15000 + 1000 * self.numbers[name]
         return self._http(port, path)
 
     def metrics(self) -> str:
@@ -216,8 +224,8 @@ class LiveMesh:
 
 
 @contextmanager
-def live_mesh(folder: Path) -> Iterator[LiveMesh]:
-    """Namespaces, a control plane in them; everything is gone at the end."""
+def live_mesh(folder: Path, *options: str) -> Iterator[LiveMesh]:
+    """Namespaces, a control plane with ``options`` in them; everything is gone at the end."""
     holder = subprocess.Popen(
         ["unshare", "--user", "--map-root-user", "--net", sys.executable, "-c", _HOLDER],
         stdout=subprocess.PIPE,
@@ -230,7 +238,7 @@ def live_mesh(folder: Path) -> Iterator[LiveMesh]:
     mesh = LiveMesh(folder, holder.pid)
     try:
         (folder / "state").mkdir(mode=0o700)
-        mesh.start_control_plane()
+        mesh.start_control_plane(*options)
         yield mesh
     finally:
         for process in (*mesh.envoys.values(), mesh.plane, holder):

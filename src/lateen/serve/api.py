@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import functools
+import os
 from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
@@ -24,6 +25,7 @@ from lateen.serve.connection import Connection
 from lateen.serve.control_plane import ControlPlane
 from lateen.serve.metrics import SHORT_NAMES
 from lateen.serve.quarantine import describe
+from lateen.serve.serving import Serving
 from lateen.serve.status import config_dump, proxy_status
 from lateen.source.api_server import WAITER, WRITER, answer, finding_data
 from lateen.source.writing import Document, Outcome, Writer
@@ -179,7 +181,7 @@ async def _bootstrap(plane: ControlPlane, request: web.Request) -> web.Response:
 
 
 async def _status(plane: ControlPlane, _request: web.Request) -> web.Response:
-    return answer(status_data(plane))
+    return answer(await _with_workers(plane, status_data(plane)))
 
 
 def status_data(plane: ControlPlane) -> dict[str, object]:
@@ -202,12 +204,33 @@ def status_data(plane: ControlPlane) -> dict[str, object]:
 
 
 async def _proxies(plane: ControlPlane, _request: web.Request) -> web.Response:
-    return answer({"proxies": [proxy_status(item) for item in _sorted(plane)]})
+    own: dict[str, object] = {"proxies": [proxy_status(item) for item in _sorted(plane)]}
+    return answer({"proxies": (await _with_workers(plane, own))["proxies"]})
+
+
+async def _with_workers(plane: ControlPlane, own: dict[str, object]) -> dict[str, object]:
+    """``own`` status with the proxies of further processes."""
+    if plane.workers is None:
+        return own
+    others = await plane.workers.statuses()
+    each = [own["proxies"], *(found["proxies"] for found in others)]
+    proxies = [item for found in each if isinstance(found, list) for item in found]
+    proxies.sort(key=lambda item: (item["namespace"], item["name"]))
+    scopes = [own.get("scopes", 0), *(found["scopes"] for found in others)]
+    workers = [
+        {"pid": os.getpid(), "proxies": len(plane.server.connections)},
+        *({"pid": found["pid"], "proxies": len(found["proxies"])} for found in others),
+    ]
+    total = sum(count for count in scopes if isinstance(count, int))
+    return own | {"proxies": proxies, "scopes": total, "workers": workers}
 
 
 async def _counters(plane: ControlPlane, _request: web.Request) -> web.Response:
     """What pushes have cost since the start: for benchmarks and tests of how much is done."""
-    return answer(plane.metrics.totals())
+    totals = plane.metrics.totals()
+    for other in await plane.workers.totals() if plane.workers is not None else ():
+        totals = {name: value + other[name] for name, value in totals.items()}
+    return answer(totals)
 
 
 async def _config(plane: ControlPlane, request: web.Request) -> web.Response:
@@ -218,7 +241,8 @@ async def _config(plane: ControlPlane, request: web.Request) -> web.Response:
         return _error(400, f'unknown type "{wanted}"; one of {", ".join(sorted(_TYPES))}')
     connection = find_proxy(plane, name)
     if connection is None:
-        return _error(404, f"no proxy {name} is connected")
+        found = await plane.workers.config(name, type_url) if plane.workers is not None else None
+        return answer(found) if found else _error(404, f"no proxy {name} is connected")
     return answer(config_dump(connection, type_url))
 
 
@@ -243,7 +267,7 @@ async def _debug(plane: ControlPlane, request: web.Request) -> web.Response:
     return await debug_response(plane, request)
 
 
-def find_proxy(plane: ControlPlane, name: str) -> Connection | None:
+def find_proxy(plane: Serving, name: str) -> Connection | None:
     """The newest connection of a proxy named ``POD.NAMESPACE``, ``POD`` or by its node id."""
     found = [
         item
@@ -253,7 +277,7 @@ def find_proxy(plane: ControlPlane, name: str) -> Connection | None:
     return max(found, key=lambda item: item.connected_at, default=None)
 
 
-def _sorted(plane: ControlPlane) -> list[Connection]:
+def _sorted(plane: Serving) -> list[Connection]:
     return sorted(
         plane.server.connections, key=lambda item: (item.proxy.namespace, item.proxy.name)
     )

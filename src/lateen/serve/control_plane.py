@@ -14,9 +14,10 @@ import gc
 import json
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import msgspec
 
@@ -29,6 +30,7 @@ from lateen.model.snapshot import EMPTY, Snapshot, apply, with_mesh
 from lateen.pki.authority import DEFAULT_TTL, Authority, ServerCertificate, load_or_create
 from lateen.pki.files import replace_file
 from lateen.pki.tokens import TokenSigner
+from lateen.serve.feed import decode_rejection
 from lateen.serve.generator import ConfigGenerator
 from lateen.serve.loop_lag import watch_lag
 from lateen.serve.mesh_metrics import MeshCollector
@@ -89,6 +91,37 @@ class WaitResult:
         }
 
 
+class Followers(Protocol):
+    """Further processes, as the control plane sees them (see `lateen.serve.workers.Workers`)."""
+
+    def changed(self, changes: Iterable[Change], version: int, *, immediate: bool) -> None:
+        """Changes were applied to the snapshot, which is now ``version``."""
+
+    def everything(self, version: int) -> None:
+        """All configuration is made anew under ``version``."""
+
+    def withheld(self, items: Iterable[tuple[str, str, str]]) -> None:
+        """These versions (type URL, name, version) go to no proxy."""
+
+    async def wait_for(self, version: int, timeout: float) -> list[Acknowledgement]:
+        """What each process' proxies have acknowledged."""
+
+    async def statuses(self) -> list[Mapping[str, Any]]:
+        """``proxies``, ``scopes`` and ``pid`` of each process."""
+
+    async def config(self, name: str, type_url: str) -> dict[str, Any] | None:
+        """The configuration of a proxy that one of them has."""
+
+    async def debug(self, name: str, query: Mapping[str, str]) -> list[tuple[bytes, str]]:
+        """Body and content type of each process' answer."""
+
+    async def metrics(self, kind: str = "") -> list[Any]:
+        """Each process' metrics (`lateen.serve.merged.Export`)."""
+
+    async def totals(self) -> list[Mapping[str, float]]:
+        """Each process' totals of work done."""
+
+
 class ControlPlane:
     """Joins the parts. `run` follows the store until cancelled."""
 
@@ -119,6 +152,8 @@ class ControlPlane:
             on_push=self._after_push,
         )
         self.metrics.registry.register(MeshCollector(self))
+        self.workers: Followers | None = None
+        """Further processes that serve the same."""
         self._source = EmbeddedSource(store)
         self._applied = asyncio.Condition()
         self._open: list[Rejected] = []
@@ -207,12 +242,16 @@ class ControlPlane:
             return
         self.metrics.snapshot_version.set(self.snapshot.version)
         self.server.publish(self.snapshot, changed, immediate=immediate)
+        if self.workers is not None:
+            self.workers.changed(changes, self.snapshot.version, immediate=immediate)
 
     def push_everything(self) -> None:
         """Make every configuration from scratch and push what differs (for operators)."""
         self.snapshot, changed = with_mesh(self.snapshot, self.snapshot.base_mesh)
         self.metrics.snapshot_version.set(self.snapshot.version)
         self.server.publish(self.snapshot, changed, immediate=True)
+        if self.workers is not None:
+            self.workers.everything(self.snapshot.version)
 
     # Rejections back
 
@@ -227,6 +266,12 @@ class ControlPlane:
             self._open.append(rejected)
         self._contain(rejected)
 
+    def rejected_elsewhere(self, raw: dict[str, Any]) -> None:
+        """A proxy of another process refused resources (`lateen.serve.feed`)."""
+        rejected = decode_rejection(raw, self.snapshot)
+        if rejected is not None:
+            self._contain(rejected)
+
     def _contain(self, rejected: Rejected) -> None:
         cleared = {entry.refused.key for entry in self.quarantine.entries if entry.good is None}
         cleared |= {
@@ -240,6 +285,8 @@ class ControlPlane:
             names = ", ".join(item.name for item in refused_resources(rejected))
             _log.error("withheld %s, refused by %s: %s", names, rejected.proxy.name, rejected.words)
             self.server.withhold(refused_resources(rejected))
+            if self.workers is not None:
+                self.workers.withheld(self.server.withheld)
             return
         _log.error(
             "%s (%s) is held back%s: %s.%s refused it: %s",
@@ -285,11 +332,24 @@ class ControlPlane:
         version = self.snapshot.version
         while True:
             left = max(0.0, deadline - time.monotonic())
-            result = await self.server.wait_for(version, left)
+            result = await self._acknowledged(version, left)
             rejections = tuple(e for e in self.quarantine.entries if e.since >= begun)
             if self.snapshot.version == version or not rejections or left <= 0:
                 return WaitResult(result, rejections)
             version = self.snapshot.version  # wait for what was put back as well
+
+    async def _acknowledged(self, version: int, timeout: float) -> Acknowledgement:
+        if self.workers is None:
+            return await self.server.wait_for(version, timeout)
+        own, others = await asyncio.gather(
+            self.server.wait_for(version, timeout), self.workers.wait_for(version, timeout)
+        )
+        found = (own, *others)
+        return Acknowledgement(
+            all(each.acknowledged for each in found),
+            sum(each.proxies for each in found),
+            tuple(item for each in found for item in each.laggards),
+        )
 
     # Certificates
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from lateen.serve import debug_mesh, debug_proxies, profiles
 from lateen.serve.control_plane import ControlPlane
+from lateen.serve.serving import Serving
 
 Query = Mapping[str, str]
-Handler = Callable[[ControlPlane, Query], object]
+Handler = Callable[[Serving, Query], object]
 JSON = "application/json"
 TEXT = "text/plain"
 BINARY = "application/octet-stream"
@@ -56,11 +58,13 @@ HANDLERS: Mapping[str, Handler] = {
     "tasks": debug_proxies.tasks,
     "telemetryz": debug_mesh.telemetryz,
 }
+_PER_PROCESS = frozenset({"adsz", "connections", "instancesz", "scopez", "syncz", "tasks"})
+"""What each process says of its own proxies."""
 OWN_NAMESPACE = frozenset({"config_dump", "ndsz", "edsz"})
 """What workloads outside the root namespace may ask about proxies of their own namespace."""
 
 
-async def answer(plane: ControlPlane, name: str, query: Query) -> Answer:
+async def answer(plane: Serving, name: str, query: Query) -> Answer:
     """The answer of ``/debug/NAME``. Raises ``LookupError`` and ``ValueError``."""
     if name in ("", "list"):
         return _json(endpoints())
@@ -70,7 +74,34 @@ async def answer(plane: ControlPlane, name: str, query: Query) -> Answer:
     handler = HANDLERS.get(name)
     if handler is None:
         raise LookupError(f"there is no /debug/{name}; /debug/list names all")
-    return _json(handler(plane, query))
+    workers = plane.workers if isinstance(plane, ControlPlane) else None
+    if workers is None or query.get("push") == "true":
+        return _json(handler(plane, query))
+    if query.get("proxyID"):
+        try:
+            return _json(handler(plane, query))
+        except LookupError:
+            for body, kind in await workers.debug(name, query):
+                return Answer(body, kind)  # a proxy is connected to one process
+            raise
+    own = handler(plane, query)
+    if name in _PER_PROCESS:
+        for body, _ in await workers.debug(name, query):
+            own = _joined(own, json.loads(body))
+    return _json(own)
+
+
+def _joined(left: Any, right: Any) -> Any:  # noqa: ANN401 - JSON
+    """What two processes say of their proxies as one."""
+    if isinstance(left, list):
+        return left + right
+    if isinstance(left, dict):
+        return {
+            **left,
+            **right,
+            **{key: _joined(left[key], right[key]) for key in left if key in right},
+        }
+    return left + right if isinstance(left, int) else left
 
 
 def endpoints() -> dict[str, str]:

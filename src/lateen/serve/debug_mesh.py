@@ -10,8 +10,8 @@ from lateen.api.resource import Resource
 from lateen.model.peer_authentication import peer_authentications
 from lateen.model.proxy import ProxyType
 from lateen.model.service import Endpoint, Resolution, Service
-from lateen.serve.control_plane import ControlPlane
 from lateen.serve.debug_proxies import Json, Query
+from lateen.serve.serving import Serving
 
 _NOT_SHOWN = frozenset({("", "Secret"), ("", "Pod"), ("", "ConfigMap")})
 """Kinds that are not configuration of the mesh, or that hold what must not be shown."""
@@ -25,12 +25,12 @@ _RESOLUTIONS = {
 }
 
 
-def registryz(plane: ControlPlane, _query: Query) -> object:
+def registryz(plane: Serving, _query: Query) -> object:
     """All services."""
     return [_service(service) for service in plane.snapshot.services.all()]
 
 
-def endpoint_shards(plane: ControlPlane, _query: Query) -> object:
+def endpoint_shards(plane: Serving, _query: Query) -> object:
     """Endpoints: host name, namespace, then shard (``REGISTRY/CLUSTER``) to list."""
     shards: dict[str, dict[str, Json]] = {}
     for service in plane.snapshot.services.all():
@@ -47,7 +47,7 @@ def endpoint_shards(plane: ControlPlane, _query: Query) -> object:
     return shards
 
 
-def configz(plane: ControlPlane, query: Query) -> object:
+def configz(plane: Serving, query: Query) -> object:
     """Every configuration object as it is in force; ``?kind=`` picks. Secrets, pods and
     ConfigMaps are left out."""
     kind = query.get("kind", "")
@@ -59,7 +59,7 @@ def configz(plane: ControlPlane, query: Query) -> object:
     ]
 
 
-def resourcesz(_plane: ControlPlane, _query: Query) -> object:
+def resourcesz(_plane: Serving, _query: Query) -> object:
     """The kinds that this version reads."""
     return [
         {"group": kind.group, "version": kind.storage_version, "kind": kind.kind}
@@ -67,7 +67,7 @@ def resourcesz(_plane: ControlPlane, _query: Query) -> object:
     ]
 
 
-def authorizationz(plane: ControlPlane, _query: Query) -> object:
+def authorizationz(plane: Serving, _query: Query) -> object:
     """AuthorizationPolicies by namespace, and the mutual TLS mode of each namespace."""
     snapshot = plane.snapshot
     policies: dict[str, list[object]] = {}
@@ -87,7 +87,7 @@ def authorizationz(plane: ControlPlane, _query: Query) -> object:
     }
 
 
-def telemetryz(plane: ControlPlane, _query: Query) -> object:
+def telemetryz(plane: Serving, _query: Query) -> object:
     """Telemetry objects by namespace."""
     telemetries: dict[str, list[object]] = {}
     for resource in plane.snapshot.of_kind("telemetry.istio.io", "Telemetry").values():
@@ -101,13 +101,13 @@ def telemetryz(plane: ControlPlane, _query: Query) -> object:
     }
 
 
-def mesh(plane: ControlPlane, _query: Query) -> object:
+def mesh(plane: Serving, _query: Query) -> object:
     """The mesh configuration in force."""
     found: object = msgspec.to_builtins(plane.snapshot.mesh)
     return found
 
 
-def networkz(plane: ControlPlane, _query: Query) -> object:
+def networkz(plane: Serving, _query: Query) -> object:
     """Networks that endpoints lie in, and the gateways known to lead into them."""
     networks: dict[str, int] = {}
     for service in plane.snapshot.services.all():
@@ -125,7 +125,7 @@ def networkz(plane: ControlPlane, _query: Query) -> object:
     return {"networks": networks, "gateways": gateways}
 
 
-def clusterz(plane: ControlPlane, _query: Query) -> object:
+def clusterz(plane: Serving, _query: Query) -> object:
     """Clusters that services are read from: this mesh's own."""
     return [
         {
@@ -136,7 +136,7 @@ def clusterz(plane: ControlPlane, _query: Query) -> object:
     ]
 
 
-def mcsz(plane: ControlPlane, _query: Query) -> object:
+def mcsz(plane: Serving, _query: Query) -> object:
     """Services exported to and imported from other clusters (Multi-Cluster Services API)."""
     return [
         {"kind": resource.key.kind, "namespace": resource.key.namespace, "name": resource.key.name}
@@ -145,7 +145,7 @@ def mcsz(plane: ControlPlane, _query: Query) -> object:
     ]
 
 
-def inject(plane: ControlPlane, _query: Query) -> object:
+def inject(plane: Serving, _query: Query) -> object:
     """What decides whether a pod gets a sidecar, by namespace, and how many pods have one."""
     snapshot = plane.snapshot
     labels = ("istio-injection", "istio.io/rev", "istio.io/dataplane-mode")
@@ -160,7 +160,7 @@ def inject(plane: ControlPlane, _query: Query) -> object:
     }
 
 
-def pushcontext(plane: ControlPlane, _query: Query) -> object:
+def pushcontext(plane: Serving, _query: Query) -> object:
     """The snapshot that pushes are made from, in figures."""
     counts: dict[str, int] = {}
     for resource in plane.snapshot.resources():

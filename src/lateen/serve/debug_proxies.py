@@ -16,6 +16,7 @@ from lateen.serve.connection import Connection
 from lateen.serve.control_plane import ControlPlane
 from lateen.serve.mesh_metrics import kept_resources
 from lateen.serve.metrics import SHORT_NAMES, short_name
+from lateen.serve.serving import Serving
 from lateen.serve.status import config_dump, proxy_status, resource_json, type_state
 
 Query = Mapping[str, str]
@@ -31,12 +32,12 @@ _SYNC = {
 _ADDRESS = re.compile(r"^ipv[46]:")
 
 
-def syncz(plane: ControlPlane, query: Query) -> object:
+def syncz(plane: Serving, query: Query) -> object:
     """Per proxy and type the last nonce sent and acknowledged; ``?namespace=``."""
     return [_sync(item) for item in _sorted(plane, query)]
 
 
-def adsz(plane: ControlPlane, query: Query) -> object:
+def adsz(plane: Serving, query: Query) -> object:
     """Connected proxies with what they subscribe to; ``?push=true`` makes and sends all anew."""
     if query.get("push") == "true":
         plane.push_everything()
@@ -45,13 +46,13 @@ def adsz(plane: ControlPlane, query: Query) -> object:
     return {"totalClients": len(clients), "clients": clients}
 
 
-def connections(plane: ControlPlane, query: Query) -> object:
+def connections(plane: Serving, query: Query) -> object:
     """Connected proxies; ``?namespace=``."""
     clients = [_client(item) for item in _sorted(plane, query)]
     return {"totalClients": len(clients), "clients": clients}
 
 
-def dump(plane: ControlPlane, query: Query) -> object:
+def dump(plane: Serving, query: Query) -> object:
     """Configuration as sent to ``?proxyID=POD.NAMESPACE``, shaped like Envoy's own dump;
     ``?types=TYPE,...`` picks (``cds`` or a type URL)."""
     connection = proxy_of_query(plane, query)
@@ -66,17 +67,17 @@ def dump(plane: ControlPlane, query: Query) -> object:
     return {"configs": [_without_origins(config) for config in configs]}
 
 
-def edsz(plane: ControlPlane, query: Query) -> object:
+def edsz(plane: Serving, query: Query) -> object:
     """Load assignments as sent to ``?proxyID=``."""
     return _resources(plane, query, ENDPOINT)
 
 
-def ecdsz(plane: ControlPlane, query: Query) -> object:
+def ecdsz(plane: Serving, query: Query) -> object:
     """Extension configurations as sent to ``?proxyID=``."""
     return _resources(plane, query, EXTENSION)
 
 
-def ndsz(plane: ControlPlane, query: Query) -> object:
+def ndsz(plane: Serving, query: Query) -> object:
     """The DNS names that ``?proxyID=`` resolves to addresses of services (Istio's name table)."""
     connection = proxy_of_query(plane, query)
     table: dict[str, Json] = {}
@@ -103,7 +104,7 @@ def ndsz(plane: ControlPlane, query: Query) -> object:
     return {"table": dict(sorted(table.items()))}
 
 
-def sidecarz(plane: ControlPlane, query: Query) -> object:
+def sidecarz(plane: Serving, query: Query) -> object:
     """What ``?proxyID=`` sees of the mesh: its Sidecar, services, listeners, virtual services."""
     proxy = proxy_of_query(plane, query).proxy
     if proxy.type is not ProxyType.SIDECAR:
@@ -131,7 +132,7 @@ def sidecarz(plane: ControlPlane, query: Query) -> object:
     }
 
 
-def instancesz(plane: ControlPlane, query: Query) -> object:
+def instancesz(plane: Serving, query: Query) -> object:
     """Per proxy the ports on which it gets traffic of services."""
     return {
         item.proxy.id: [
@@ -147,7 +148,7 @@ def instancesz(plane: ControlPlane, query: Query) -> object:
     }
 
 
-def cachez(plane: ControlPlane, query: Query) -> object:
+def cachez(plane: Serving, query: Query) -> object:
     """Resources kept for proxies, by type; ``?sizes=true`` adds up bytes, ``?clear=true`` drops
     serialised responses (they are made anew when needed)."""
     if query.get("clear") == "true":
@@ -166,11 +167,11 @@ def cachez(plane: ControlPlane, query: Query) -> object:
     return {type_url: sorted(found) for type_url, found in names.items()}
 
 
-def push_status(plane: ControlPlane, _query: Query) -> object:
+def push_status(plane: Serving, _query: Query) -> object:
     """Where pushes stand, what was held back, and what is wrong in the mesh."""
-    status = status_data(plane)
     wanted = ("revision", "snapshotVersion", "pushedVersion", "quarantined", "broken", "findings")
-    return {key: status[key] for key in wanted} | {
+    status = status_data(plane) if isinstance(plane, ControlPlane) else {}
+    return {key: status[key] for key in wanted if key in status} | {
         "pendingChanges": plane.server.waiting,
         "proxiesBehind": sorted(
             f"{item.proxy.name}.{item.proxy.namespace}"
@@ -181,7 +182,7 @@ def push_status(plane: ControlPlane, _query: Query) -> object:
     }
 
 
-def scopez(plane: ControlPlane, _query: Query) -> object:
+def scopez(plane: Serving, _query: Query) -> object:
     """Scopes, how many proxies share each, and what they are sent."""
     return [
         {
@@ -198,13 +199,13 @@ def scopez(plane: ControlPlane, _query: Query) -> object:
     ]
 
 
-def tasks(_plane: ControlPlane, _query: Query) -> object:
+def tasks(_plane: Serving, _query: Query) -> object:
     """Running tasks of the event loop by what they run."""
     names = [getattr(task.get_coro(), "__qualname__", "?") for task in asyncio.all_tasks()]
     return {name: names.count(name) for name in sorted(set(names))}
 
 
-def proxy_of_query(plane: ControlPlane, query: Query) -> Connection:
+def proxy_of_query(plane: Serving, query: Query) -> Connection:
     """The connection that ``?proxyID=`` names. Raises ``LookupError``."""
     name = query.get("proxyID", "")
     if not name:
@@ -266,13 +267,13 @@ def _subscriptions(item: Connection) -> Json:
     }
 
 
-def _resources(plane: ControlPlane, query: Query, type_url: str) -> object:
+def _resources(plane: Serving, query: Query, type_url: str) -> object:
     subscription = proxy_of_query(plane, query).session.subscriptions.get(type_url)
     held = subscription.held.resources if subscription is not None else {}
     return [resource_json(item) for _, item in sorted(held.items())]
 
 
-def _sorted(plane: ControlPlane, query: Query) -> Iterable[Connection]:
+def _sorted(plane: Serving, query: Query) -> Iterable[Connection]:
     namespace = query.get("namespace", "")
     found = [item for item in plane.server.connections if namespace in ("", item.proxy.namespace)]
     return sorted(found, key=lambda item: (item.proxy.namespace, item.proxy.name))

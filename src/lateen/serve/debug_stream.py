@@ -16,9 +16,9 @@ from lateen.model.discovery import DiscoveryResource
 from lateen.pki.identity import SpiffeId
 from lateen.serve import debug, wire
 from lateen.serve.connection import Connection
-from lateen.serve.control_plane import ControlPlane
 from lateen.serve.debug_proxies import proxy_of_query
 from lateen.serve.protocol import DeltaRequest, Dialect, StateRequest
+from lateen.serve.serving import Serving
 from lateen.serve.status import type_state
 from lateen.serve.transport import Refusal, Stream
 from lateen.serve.views import new_nonce
@@ -31,7 +31,7 @@ _TYPED = {f"{DEBUG_TYPE}/syncz": "syncz", f"{DEBUG_TYPE}/config_dump": "config_d
 class DebugStreams:
     """Answers debug streams of one control plane."""
 
-    def __init__(self, plane: ControlPlane) -> None:
+    def __init__(self, plane: Serving) -> None:
         self._plane = plane
 
     async def serve(self, stream: Stream, first: bytes) -> bool:

@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import random
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote
 
 import grpc
 import grpc.aio
@@ -55,14 +59,21 @@ class GrpcTransport:
         tls: Callable[[], ServerTls],
         handler: StreamHandler,
         limits: Limits = Limits(),
+        *,
+        share_port: bool = False,
     ) -> None:
-        """``address`` is ``IP:PORT`` (port 0 picks one); ``tls`` is asked at each handshake."""
+        """``address`` is ``IP:PORT`` (port 0 picks one); ``tls`` is asked at each handshake.
+
+        With ``share_port`` several processes may listen on one address; the kernel spreads
+        connections over them.
+        """
+        self._share_port = share_port
         self._address = address
         self._tls = tls
         self._handler = handler
         self._limits = limits
         self._server: grpc.aio.Server | None = None
-        self._streams: set[asyncio.Task[Any]] = set()
+        self._streams: dict[asyncio.Task[Any], _GrpcStream] = {}
         self._draining = asyncio.Event()
 
     async def start(self) -> int:
@@ -80,7 +91,7 @@ class GrpcTransport:
                 ("grpc.keepalive_timeout_ms", int(limits.keepalive_timeout * 1000)),
                 ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
                 ("grpc.keepalive_permit_without_calls", 1),
-                ("grpc.so_reuseport", 0),
+                ("grpc.so_reuseport", int(self._share_port)),
                 ("grpc.default_compression_algorithm", 0),
             ]
         )
@@ -107,6 +118,24 @@ class GrpcTransport:
         if self._server is not None:
             await self._server.stop(grace)
 
+    async def shed(self, count: int) -> int:
+        """Have ``count`` proxies connect anew, so that they may come to another process.
+
+        Their streams and then their connections end, at random and spread over a second, so that
+        they do not come back at once. Returns how many it were.
+        """
+        chosen = random.sample(list(self._streams), min(count, len(self._streams)))
+        for work in chosen:
+            stream = self._streams.get(work)
+            if stream is None:
+                continue
+            stream.moved.set()
+            await asyncio.wait((work,), timeout=1.0)
+            # gRPC can end all connections or none, and a new stream would come on the old one.
+            close_connection(stream.peer)
+            await asyncio.sleep(min(0.02, 1.0 / len(chosen)))
+        return len(chosen)
+
     def _method(self, dialect: Dialect) -> grpc.RpcMethodHandler:
         async def serve(_requests: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:
             await self._serve(dialect, context)
@@ -125,13 +154,16 @@ class GrpcTransport:
             return
         stream = _GrpcStream(dialect, identity, context)
         work = asyncio.ensure_future(self._handler(stream))
-        self._streams.add(work)
+        self._streams[work] = stream
         drain = asyncio.ensure_future(self._draining.wait())
+        moved = asyncio.ensure_future(stream.moved.wait())
         try:
-            await asyncio.wait((work, drain), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((work, drain, moved), return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
                 work.cancel()
                 await asyncio.wait((work,))
+                if moved.done():
+                    raise Refusal("UNAVAILABLE", "connect again: another process has more room")
                 raise Refusal("UNAVAILABLE", "the control plane is stopping")
             work.result()
         except Refusal as refusal:
@@ -144,8 +176,9 @@ class GrpcTransport:
             return
         finally:
             drain.cancel()
+            moved.cancel()
             work.cancel()
-            self._streams.discard(work)
+            self._streams.pop(work, None)
 
 
 class _GrpcStream:
@@ -162,6 +195,8 @@ class _GrpcStream:
         self.peer = context.peer()
         self.writing = False
         """A message is on its way; it stays true when that was cut off."""
+        self.moved = asyncio.Event()
+        """Set to have the proxy connect anew."""
         self._context = context
 
     async def receive(self) -> bytes | None:
@@ -178,6 +213,34 @@ class _GrpcStream:
         except (grpc.aio.BaseError, asyncio.InvalidStateError) as error:
             raise StreamClosed("the stream broke") from error
         self.writing = False
+
+
+def close_connection(peer: str) -> bool:
+    """Shut down this process' TCP connection whose other end is ``peer`` (``ipv4:IP:PORT`` or
+    ``ipv6:%5BIP%5D:PORT``, as gRPC writes it); false when there is none."""
+    wanted = unquote(peer).partition(":")[2]
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if not os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
+                continue
+            # A copy of the descriptor: gRPC goes on owning its own.
+            with socket.socket(fileno=os.dup(int(name))) as found:
+                if _address(found) == wanted:
+                    found.shutdown(socket.SHUT_RDWR)
+                    return True
+        except OSError:
+            continue  # closed meanwhile, or not connected
+    return False
+
+
+def _address(connection: socket.socket) -> str:
+    """``IP:PORT`` of the other end; empty for sockets of other kinds."""
+    if connection.family not in (socket.AF_INET, socket.AF_INET6):
+        return ""
+    host, port = connection.getpeername()[:2]
+    # gRPC listens on IPv4 addresses with IPv6 sockets.
+    host = host.removeprefix("::ffff:")
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _credentials(tls: Callable[[], ServerTls]) -> grpc.ServerCredentials:

@@ -10,7 +10,9 @@ import ipaddress
 import logging
 import os
 import signal
+import socket
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,8 +22,10 @@ if TYPE_CHECKING:
     from lateen.api.meshconfig import MeshConfig
     from lateen.pki.authority import ServerCertificate
     from lateen.serve.control_plane import ControlPlane
-    from lateen.serve.grpc_transport import ServerTls
+    from lateen.serve.grpc_transport import GrpcTransport, ServerTls
+    from lateen.serve.workers import Workers
 
+MAX_WORKERS = 64
 EXIT_USAGE = 2
 EXIT_ENVIRONMENT = 3
 _log = logging.getLogger("lateen.serve")
@@ -45,6 +49,9 @@ class Options:
     inject_new_namespaces: bool = True
     grace: float = 2.0
     """How long open streams get at the end."""
+    workers: int = 1
+    """Processes that serve xDS."""
+    balance_interval: float = 5.0
     log_level: str = "info"
     verify_incremental: bool = False
     """Make every update from scratch as well and compare (slow, for finding defects)."""
@@ -79,6 +86,18 @@ def parse_arguments(arguments: list[str] | None = None) -> Options:
         help="do not label namespaces that no file declares for injection",
     )
     parser.add_argument("--grace", type=float, default=Options.grace, help="seconds")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=Options.workers,
+        help="processes that serve proxies on the one port",
+    )
+    parser.add_argument(
+        "--balance-interval",
+        type=float,
+        default=Options.balance_interval,
+        help="seconds between looks for a process with more proxies than its share",
+    )
     parser.add_argument("--log-level", default=Options.log_level)
     parser.add_argument(
         "--verify-incremental",
@@ -91,6 +110,10 @@ def parse_arguments(arguments: list[str] | None = None) -> Options:
     for name in ("listen", "metrics"):
         if not _is_address(getattr(found, name)):
             parser.error(f"--{name} must be IP:PORT, not {getattr(found, name)}")
+    if not 1 <= found.workers <= MAX_WORKERS:
+        parser.error(f"--workers must be 1 to {MAX_WORKERS}, not {found.workers}")
+    if found.workers > 1 and _split(found.listen)[1] == 0:
+        parser.error("--workers needs a --listen address with a port")
     found.watch = tuple(found.watch)
     return Options(**vars(found))
 
@@ -138,13 +161,21 @@ async def run(options: Options) -> int:
     monitoring = web.AppRunner(make_monitoring(plane), access_log=None, shutdown_timeout=1.0)
     plane.server.on_debug = DebugStreams(plane).serve
     tls = _TlsSource(plane, ServerTls)
-    transport = GrpcTransport(options.listen, tls.current, plane.server.serve)
+    several = options.workers > 1
+    transport = GrpcTransport(options.listen, tls.current, plane.server.serve, share_port=several)
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(store.close)
         stack.callback(plane.close)
         plane.load()
+        if several:
+            _refuse_second(address)
         await transport.start()
         stack.push_async_callback(transport.stop, options.grace)
+        workers = _workers(plane, options, tls.current, transport) if several else None
+        keeping = [asyncio.ensure_future(workers.run())] if workers is not None else []
+        if workers is not None:
+            stack.push_async_callback(workers.stop, options.grace)
+            await workers.wait_ready()
         await monitoring.setup()
         stack.push_async_callback(monitoring.cleanup)
         await web.TCPSite(monitoring, *metrics_address).start()
@@ -154,7 +185,7 @@ async def run(options: Options) -> int:
         socket_path = options.state_dir / "api.sock"
         await web.SockSite(api, bind_private_socket(socket_path)).start()
         stack.callback(socket_path.unlink, missing_ok=True)
-        work = [asyncio.ensure_future(plane.run())]
+        work = [*keeping, asyncio.ensure_future(plane.run())]
         work += [asyncio.ensure_future(_mirror(plane, options, f)) for f in options.watch]
         _log.info("serving xDS on %s, metrics on %s", options.listen, options.metrics)
         waiting = asyncio.ensure_future(stop.wait())
@@ -165,6 +196,38 @@ async def run(options: Options) -> int:
         for task in done - {waiting}:
             task.result()
     return 0
+
+
+def _workers(
+    plane: ControlPlane,
+    options: Options,
+    tls: Callable[[], ServerTls],
+    transport: GrpcTransport,
+) -> Workers:
+    """The replicas beside this process, known to the control plane but not started yet."""
+    from lateen.serve.workers import Workers
+
+    arguments = (
+        "--listen", options.listen, "--debounce", str(options.debounce),
+        "--debounce-max", str(options.debounce_max), "--grace", str(options.grace),
+        "--log-level", options.log_level,
+    )  # fmt: skip
+    count = options.workers - 1
+    workers = Workers(plane, count, arguments, tls, transport.shed, options.balance_interval)
+    plane.workers = workers
+    return workers
+
+
+def _refuse_second(address: tuple[str, int]) -> None:
+    """Raise ``OSError`` when somebody listens on the port already: a shared port would hide it."""
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except OSError as error:
+            text = f"cannot listen on {address[0]}:{address[1]}; is another control plane running?"
+            raise OSError(text) from error
 
 
 class _TlsSource:

@@ -27,6 +27,7 @@ from lateen.serve.metrics import short_name
 
 if TYPE_CHECKING:
     from lateen.serve.control_plane import ControlPlane
+    from lateen.serve.serving import Serving
 
 INTERVAL = 5.0
 """Seconds for which what was computed of a snapshot is good enough."""
@@ -129,7 +130,7 @@ def _shared_hosts(snapshot: Snapshot) -> int:
     return sum(count > 1 for count in hosts.values())
 
 
-def proxy_metrics(plane: ControlPlane) -> Iterable[Metric]:
+def proxy_metrics(plane: Serving) -> Iterable[Metric]:
     """Per-proxy series (``/metrics/proxies``): apart from the rest, as there is one set each."""
     now = time.monotonic()
 
@@ -199,7 +200,7 @@ def _cache(plane: ControlPlane) -> Iterable[Metric]:
     yield sizes
 
 
-def kept_resources(plane: ControlPlane) -> dict[str, dict[str, int]]:
+def kept_resources(plane: Serving) -> dict[str, dict[str, int]]:
     """Type URL to version to size in bytes, of every resource of every scope, each once."""
     kept: dict[str, dict[str, int]] = {}
     views = {

@@ -169,7 +169,7 @@ def render(metrics: Iterable[Metric]) -> bytes:
     """These metrics alone, in the same format."""
     registry = CollectorRegistry()
     registry.register(_Given(tuple(metrics)))
-    return generate_latest(registry)
+    return _ISTIO_COUNTER.sub(rb"\1", generate_latest(registry))
 
 
 class _Given(Collector):

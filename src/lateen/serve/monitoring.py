@@ -17,6 +17,7 @@ from aiohttp import web
 from lateen import __version__
 from lateen.serve import debug
 from lateen.serve.control_plane import ControlPlane
+from lateen.serve.merged import exported, merged
 from lateen.serve.mesh_metrics import proxy_metrics
 from lateen.serve.metrics import CONTENT_TYPE, render
 
@@ -27,11 +28,17 @@ def make_monitoring(plane: ControlPlane) -> web.Application:
     """The HTTP application of the metrics port."""
     app = web.Application(client_max_size=64 * 1024)
 
-    async def metrics(_request: web.Request) -> web.Response:
-        return web.Response(body=plane.metrics.render(), headers={"Content-Type": CONTENT_TYPE})
+    async def metrics(request: web.Request) -> web.Response:
+        if plane.workers is None or request.query.get("process") == "first":
+            body = plane.metrics.render()
+        else:
+            others = await plane.workers.metrics()
+            body = render(merged([exported(plane.metrics.registry), *others]))
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
 
     async def proxies(_request: web.Request) -> web.Response:
-        body = render(proxy_metrics(plane))
+        others = await plane.workers.metrics("proxies") if plane.workers is not None else []
+        body = render(merged([exported(proxy_metrics(plane)), *others]))
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
 
     async def ready(_request: web.Request) -> web.Response:

@@ -265,6 +265,11 @@ class DiscoveryServer:
                 return True
         return False
 
+    @property
+    def withheld(self) -> frozenset[tuple[str, str, str]]:
+        """Type URL, name and version of what is kept from all proxies."""
+        return frozenset(self._withheld)
+
     def withhold(self, resources: Iterable[DiscoveryResource]) -> None:
         """Keep exactly these versions from all proxies, as no object could be blamed for them."""
         self._withheld.update((item.type_url, item.name, item.version) for item in resources)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
+from lateen.api.resource import ObjectKey, Resource
 from lateen.model.discovery import DiscoveryResource
 from lateen.model.proxy import Proxy
 from lateen.model.snapshot import Snapshot
@@ -19,7 +21,7 @@ class PushOptions:
     """A push starts after this long without a further change."""
     debounce_max: float = 10.0
     """A push starts at the latest this long after the first change."""
-    connecting: int = 100
+    connecting: int = 20
     """Proxies that get their first configuration at once; others wait their turn."""
     connecting_limit: float = 15.0
     """A proxy gives its turn away after this long, complete or not."""
@@ -31,6 +33,13 @@ class PushOptions:
     """How long a proxy may be ahead of its own workload's object."""
 
 
+class Objects(Protocol):
+    """Objects by key, for instance a snapshot."""
+
+    def get(self, key: ObjectKey) -> Resource | None:
+        """The object with this key."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rejected:
     """A proxy refused resources: what quarantine needs to find the cause."""
@@ -39,8 +48,8 @@ class Rejected:
     type_url: str
     words: str
     resources: tuple[DiscoveryResource, ...]
-    good: Snapshot | None
-    """Newest snapshot that a proxy of the scope has acknowledged in full."""
+    good: Objects | None
+    """Objects of the newest snapshot that a proxy of the scope has acknowledged in full."""
     snapshot: Snapshot
     """The snapshot the refused resources were made from."""
 

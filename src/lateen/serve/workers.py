@@ -1,0 +1,250 @@
+"""The first process' side of several: it starts replicas, feeds them and speaks for all.
+
+A replica that dies is started again and gets everything there is. Proxies are spread by the kernel
+over the processes that listen on the port; when one has more than its share by over 20 per cent,
+for instance because another came back, the surplus is asked to connect anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import socket
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from lateen.model.change import Change
+from lateen.serve import feed
+from lateen.serve.channel import CallFailed, Channel, ChannelClosed, Value
+from lateen.serve.control_plane import ControlPlane
+from lateen.serve.grpc_transport import ServerTls
+from lateen.serve.push import Acknowledgement
+from lateen.serve.withheld import Withheld, encode_withheld
+
+_log = logging.getLogger(__name__)
+IMBALANCE = 1.2
+"""A process with more than this times the mean number of proxies sheds what is above the mean."""
+_START_LIMIT = 60.0
+_RESTART_DELAY = 1.0
+_END_LIMIT = 5.0
+
+
+@dataclass(slots=True, eq=False)
+class _Worker:
+    process: asyncio.subprocess.Process
+    channel: Channel
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Workers:
+    """The replicas of one control plane (see `lateen.serve.control_plane.Followers`)."""
+
+    def __init__(
+        self,
+        plane: ControlPlane,
+        count: int,
+        arguments: Iterable[str],
+        tls: Callable[[], ServerTls],
+        shed: Callable[[int], Awaitable[int]],
+        balance_interval: float = 5.0,
+    ) -> None:
+        """``count`` replicas beside this process; ``arguments`` are those of
+        `lateen.serve.replica`; ``shed`` makes this process' own surplus connect anew."""
+        self._plane = plane
+        self._count = count
+        self._arguments = tuple(arguments)
+        self._tls = tls
+        self._sent_tls: ServerTls | None = None
+        self._shed = shed
+        self._interval = balance_interval
+        self._workers: list[_Worker] = []
+        self._stopping = False
+
+    async def run(self) -> None:
+        """Keep the replicas running, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for number in range(self._count):
+                tasks.create_task(self._keep(number))
+            tasks.create_task(self._balance())
+
+    async def wait_ready(self, timeout: float = _START_LIMIT) -> None:
+        """Until all replicas listen."""
+        async with asyncio.timeout(timeout):
+            while len(self._ready()) < self._count:
+                await asyncio.sleep(0.05)
+
+    async def stop(self, grace: float) -> None:
+        """Have replicas end their streams, and end them."""
+        self._stopping = True
+        for worker in self._workers:
+            worker.channel.notify("stop")
+        ends = [asyncio.ensure_future(worker.process.wait()) for worker in self._workers]
+        if ends:
+            await asyncio.wait(ends, timeout=grace + 3.0)
+        for worker in self._workers:
+            if worker.process.returncode is None:
+                worker.process.kill()
+
+    # Told by the control plane
+
+    def changed(self, changes: Iterable[Change], version: int, *, immediate: bool) -> None:
+        """Changes were applied to the snapshot, which is now ``version``."""
+        rows = feed.encode_changes(changes)
+        self._tell("changes", {"changes": rows, "version": version, "immediate": immediate})
+
+    def everything(self, version: int) -> None:
+        """All configuration is made anew under ``version``."""
+        self._tell("everything", version)
+
+    def withheld(self, items: Iterable[Withheld]) -> None:
+        """These versions of resources go to no proxy."""
+        self._tell("withhold", encode_withheld(items))
+
+    # Asked by whoever wants to know
+
+    async def wait_for(self, version: int, timeout: float) -> list[Acknowledgement]:
+        """What each replica's proxies have acknowledged, see `DiscoveryServer.wait_for`."""
+        asked = {"version": version, "timeout": timeout}
+        answers = await self._ask("wait", asked, timeout + 5.0)
+        return [msgspec.convert(answer, type=Acknowledgement) for answer in answers]
+
+    async def statuses(self) -> list[Mapping[str, Value]]:
+        """``proxies`` and ``scopes`` of each replica, with its ``pid``."""
+        return await self._ask("status")
+
+    async def config(self, name: str, type_url: str) -> Value:
+        """The configuration of a proxy that some replica has; None when none has it."""
+        return await self._first("config", {"name": name, "type": type_url})
+
+    async def debug(self, name: str, query: Mapping[str, str]) -> list[tuple[bytes, str]]:
+        """Each replica's answer to a debug request."""
+        return [tuple(x) for x in await self._ask("debug", {"name": name, "query": dict(query)})]
+
+    async def metrics(self, kind: str = "") -> list[Value]:
+        """Each replica's metrics as `lateen.serve.merged.Export`."""
+        return await self._ask("metrics", kind)
+
+    async def totals(self) -> list[Mapping[str, float]]:
+        """Each replica's totals of work done."""
+        return await self._ask("totals")
+
+    # Processes
+
+    async def _keep(self, number: int) -> None:
+        while True:
+            begun = time.monotonic()
+            worker = await self._start()
+            self._workers.append(worker)
+            try:
+                await worker.channel.run()
+                async with asyncio.timeout(_END_LIMIT):
+                    await worker.process.wait()
+            except TimeoutError:
+                pass
+            finally:
+                self._workers.remove(worker)
+                if worker.process.returncode is None:
+                    worker.process.kill()
+            await worker.process.wait()
+            if self._stopping:
+                return
+            code = worker.process.returncode
+            _log.error("replica %d ended with status %s; it is started again", number + 1, code)
+            await asyncio.sleep(max(0.0, _RESTART_DELAY - (time.monotonic() - begun)))
+
+    async def _start(self) -> _Worker:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "lateen.serve.replica",
+                "--descriptor", str(theirs.fileno()), *self._arguments,
+                pass_fds=(theirs.fileno(),), stdin=asyncio.subprocess.DEVNULL,
+            )  # fmt: skip
+        worker: _Worker
+
+        async def told(name: str, value: Value) -> Value:
+            if name == "ready":
+                worker.ready.set()
+            elif name == "push":
+                self._plane.push_everything()
+            elif name == "rejected":
+                self._plane.rejected_elsewhere(value)
+
+        worker = _Worker(process, Channel(told))
+        await worker.channel.open(ours)
+        plane = self._plane
+        self._tell_tls([worker])
+        worker.channel.notify(
+            "load",
+            {
+                "mesh": msgspec.to_builtins(plane.snapshot.base_mesh),
+                "withheld": encode_withheld(plane.server.withheld),
+                "changes": feed.encode_changes(
+                    Change(resource.key, resource) for resource in plane.snapshot.resources()
+                ),
+                "version": plane.snapshot.version,
+            },
+        )
+        return worker
+
+    async def _balance(self) -> None:
+        while True:
+            await asyncio.sleep(self._interval * random.uniform(0.8, 1.2))
+            tls = self._tls()
+            if tls is not self._sent_tls:
+                self._sent_tls = tls
+                self._tell_tls(self._workers)
+            await self._shed_surplus()
+
+    async def _shed_surplus(self) -> None:
+        ready = self._ready()
+        if not ready:
+            return
+        try:
+            figures = [await worker.channel.call("figures") for worker in ready]
+            counts = [len(self._plane.server.connections), *(f["proxies"] for f in figures)]
+            for index, surplus in enumerate(surpluses(counts)):
+                if surplus and index == 0:
+                    await self._shed(surplus)
+                elif surplus:
+                    await ready[index - 1].channel.call("shed", surplus)
+        except (ChannelClosed, CallFailed, TimeoutError, LookupError, OSError) as error:
+            _log.warning("cannot balance proxies over replicas: %r", error)
+
+    def _tell_tls(self, workers: Iterable[_Worker]) -> None:
+        tls = self._tls()
+        for worker in workers:
+            worker.channel.notify("certificate", [tls.key, tls.chain, tls.trust_bundle])
+
+    def _tell(self, name: str, value: Value) -> None:
+        for worker in self._workers:
+            worker.channel.notify(name, value)
+
+    def _ready(self) -> list[_Worker]:
+        return [worker for worker in self._workers if worker.ready.is_set()]
+
+    async def _ask(self, name: str, value: Value = None, timeout: float = 10.0) -> list[Value]:
+        """The answers of all replicas; one that just died has no proxies to speak of."""
+        asked = (worker.channel.call(name, value, timeout) for worker in self._ready())
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, BaseException) and not isinstance(
+                answer, (ChannelClosed, LookupError, TimeoutError)
+            ):
+                raise answer
+        return [answer for answer in answers if not isinstance(answer, BaseException)]
+
+    async def _first(self, name: str, value: Value) -> Value:
+        found = [answer for answer in await self._ask(name, value) if answer is not None]
+        return found[0] if found else None
+
+
+def surpluses(counts: list[int]) -> list[int]:
+    """How many proxies each process should give up, so that none is over the mean by 20 %."""
+    mean = sum(counts) / len(counts)
+    return [int(count - mean) if count > max(mean * IMBALANCE, mean + 1) else 0 for count in counts]
