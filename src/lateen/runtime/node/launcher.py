@@ -93,6 +93,8 @@ class Launcher:
             sys.prefix,
             sys.base_prefix,
             package,
+            # Packages may lie outside the prefix, by a .pth file or PYTHONPATH: Envoy is one.
+            *(path for path in sys.path if os.path.isdir(path)),
             *config.exposed_paths,
         )
         self._covered = rootfs.covered_directories(self._readable)
