@@ -16,7 +16,7 @@ from lateen.cli.mesh_state import MeshState
 from lateen.cli.output import BAD, OK, WARN, say
 from lateen.cli.validate import all_findings, effect_findings, objects_without_errors
 from lateen.runtime.agent_client import AgentUnavailable, ask
-from lateen.runtime.local import RunningNode
+from lateen.runtime.local import RunningNode, running_pid
 from lateen.source.client import ApiUnavailable, Client
 from lateen.source.files import read_inputs
 
@@ -128,7 +128,13 @@ def _wait_for_pods(state: MeshState, client: Client, progress: Progress) -> list
         try:
             pods = client.get("/api/v1/pods")["items"]
             wanted = wanted_pods(client)
-        except ApiUnavailable:
+        except ApiUnavailable as error:
+            # The control plane may be starting again; a node that is gone does not come back.
+            if not running_pid(state.folder) or progress.seconds > progress.timeout:
+                raise CommandError(
+                    f"mesh {state.name} ended while it was starting: {error}",
+                    "was it stopped by another command? start it again",
+                ) from error
             time.sleep(POLL_SECONDS)
             continue
         missing = []
