@@ -23,6 +23,7 @@ from lateen.api.parse import parse_documents
 from lateen.api.validate import validate_all
 from lateen.cli.main import COMMANDS, build
 from lateen.envoy.telemetry import JSON_FORMAT
+from lateen.serve.main import make_parser
 from lateen.translate.unused_kinds import NOT_ACTED_ON
 from tests.docs.pages import (
     DOCS,
@@ -141,6 +142,9 @@ def _check_lateen(words: list[str]) -> None:
         if isinstance(parameter, TyperOption)
         for option in (*parameter.opts, *parameter.secondary_opts)
     } | {"--help": None}
+    if name == "control-plane":
+        # Its options go to the process as they are.
+        known |= dict.fromkeys(re.findall(r"--[a-z-]+", make_parser().format_help()))
     if name == "exec":
         words = words[: words.index("--")] if "--" in words else words[:2]
     for word in words[1:]:

@@ -57,8 +57,8 @@ class Options:
     """Make every update from scratch as well and compare (slow, for finding defects)."""
 
 
-def parse_arguments(arguments: list[str] | None = None) -> Options:
-    """Read the command line; exits with status 2 on a mistake."""
+def make_parser() -> argparse.ArgumentParser:
+    """The options of the process."""
     parser = argparse.ArgumentParser(
         prog="lateen control-plane", description="The control plane of a mesh."
     )
@@ -106,6 +106,12 @@ def parse_arguments(arguments: list[str] | None = None) -> Options:
         help="make every update from scratch as well and compare (slow; also "
         "LATEEN_VERIFY_INCREMENTAL=1)",
     )
+    return parser
+
+
+def parse_arguments(arguments: list[str] | None = None) -> Options:
+    """Read the command line; exits with status 2 on a mistake."""
+    parser = make_parser()
     found = parser.parse_args(arguments)
     for name in ("listen", "metrics"):
         if not _is_address(getattr(found, name)):
