@@ -484,13 +484,16 @@ class DiscoveryServer:
         """Wait until every connected proxy runs snapshot ``version`` or a newer one.
 
         Proxies that the changes do not touch count as soon as the version has been pushed.
-        After ``timeout`` seconds the proxies that are behind are named.
+        After ``timeout`` seconds the proxies that are behind are named. Proxies that connect
+        meanwhile do not count: they start with this version or a newer one.
         """
+        watched: set[Connection] | None = None
         try:
             async with asyncio.timeout(timeout):
                 async with self._pushed:
                     await self._pushed.wait_for(lambda: self.pushed_version >= version)
-                waiter = _Waiter(version, set(self._behind(version)))
+                watched = set(self._behind(version))
+                waiter = _Waiter(version, set(watched))
                 if waiter.outstanding:
                     self._waiters.add(waiter)
                     try:
@@ -499,7 +502,7 @@ class DiscoveryServer:
                         self._waiters.discard(waiter)
         except TimeoutError:
             pass
-        behind = self._behind(version)
+        behind = [i for i in self._behind(version) if watched is None or i in watched]
         acknowledged = self.pushed_version >= version and not behind
         return Acknowledgement(
             acknowledged, len(self.connections), tuple(laggard(item) for item in behind)
