@@ -248,7 +248,7 @@ def read_load(text: str) -> Load:
 
 
 def eventually(
-    check: Callable[[], Any], *, timeout: float = 15, message: str = "", every: float = 0.1
+    check: Callable[[], Any], *, timeout: float = 60, message: str = "", every: float = 0.1
 ) -> Any:
     """Call ``check`` until it returns something true; fails the test after ``timeout`` seconds."""
     deadline = time.monotonic() + timeout
