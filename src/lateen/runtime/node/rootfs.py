@@ -97,6 +97,7 @@ def enter(spec: RootFs) -> None:
             ns.make_read_only(root + path)
     sources = [_open_source(source) for source, _ in spec.files]
     volumes = [_open_source(mount.source, mount.sub_path) for mount in spec.mounts]
+    programs = [(path, _open_source(path)) for path in spec.covered]
     # From here on targets are looked up in the new root, so that absolute symbolic links in it
     # (/var/run -> /run) lead where the application will find them.
     ns.pivot_root(root)
@@ -106,6 +107,10 @@ def enter(spec: RootFs) -> None:
         _attach(fd, target, read_only=True)
     for mount, fd in zip(spec.mounts, volumes, strict=True):
         _attach(fd, mount.target, read_only=mount.read_only)
+    for path, fd in programs:
+        # A volume may cover /tmp once more, and with it a checkout that lies there.
+        if not os.path.lexists(path):
+            _attach(fd, path, read_only=True)
     ns.detach_old_root()
     if spec.read_only_root:
         for path in writable:
