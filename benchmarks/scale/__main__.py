@@ -11,11 +11,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.scale.fleet import Fleet, Place
 from benchmarks.scale.mesh import Size, objects
-from benchmarks.scale.plane import LateenPlane, Peer, Plane, proxy_specs
+from benchmarks.scale.peer import Peer, PeerOptions, write_mesh
+from benchmarks.scale.plane import LateenPlane, Plane, proxy_specs
 from benchmarks.scale.report import scaling_plots, table
 from benchmarks.scale.scenarios import SCENARIOS, Bench, Result
 from lateen.pki.authority import Authority, load
@@ -35,10 +37,14 @@ def main(arguments: list[str] | None = None) -> int:
             options.proxies,
             options.namespaces,
             options.sidecars,
+            options.entries,
         )
     except ValueError as error:
         print(f"benchmarks.scale: {error}", file=sys.stderr)
         return 2
+    if options.scenario == "manifest" and options.folder:
+        write_mesh(size, options.folder)
+        return 0
     if options.scenario == "manifest":
         items = list(objects(size))
         print(json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
@@ -48,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
         for services in _GRID_SERVICES:
             for proxies in _GRID_PROXIES:
                 if proxies <= services * size.endpoints:
-                    grown = Size(services, size.endpoints, proxies, size.namespaces, size.sidecars)
+                    grown = replace(size, services=services, proxies=proxies)
                     results += _run(options, grown, _GRID_SCENARIOS)
     else:
         names = tuple(SCENARIOS) if options.scenario == "all" else (options.scenario,)
@@ -110,7 +116,19 @@ def _plane(options: argparse.Namespace, size: Size, folder: Path) -> tuple[Plane
         authority = load(options.ca / "ca-cert.pem", options.ca / "ca-key.pem")
         trust = str(options.ca / "root-cert.pem")
     place = Place(host.strip("[]"), int(port), trust, options.server_name)
-    peer = Peer(place, options.apply, options.restart, options.pid, options.metrics)
+    peer = Peer(
+        PeerOptions(
+            place=place,
+            apply=options.apply,
+            folder=options.folder,
+            start=options.start,
+            ready=options.ready,
+            restart=options.restart,
+            pid=options.pid,
+            metrics=options.metrics,
+            log=options.log,
+        )
+    )
     return peer, authority
 
 
@@ -145,6 +163,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--sidecars", type=float, default=0.0, help="share of namespaces with a Sidecar"
     )
+    parser.add_argument(
+        "--entries",
+        action="store_true",
+        help="services and endpoints as ServiceEntries and WorkloadEntries (no Services, Pods)",
+    )
     parser.add_argument("--repetitions", type=int, default=10)
     parser.add_argument("--debounce", type=float, default=0.1, help="seconds, of the server")
     parser.add_argument("--duration", type=float, default=600.0, help="seconds of churn")
@@ -165,8 +188,18 @@ def _parser() -> argparse.ArgumentParser:
     peer.add_argument("--ca", type=Path, help="folder with its ca-cert, ca-key, root-cert .pem")
     peer.add_argument("--server-name", default="istiod.istio-system.svc")
     peer.add_argument("--apply", default="", help="command that takes a List on standard input")
-    peer.add_argument("--restart", default="", help="command that restarts it")
-    peer.add_argument("--pid", type=int, default=0, help="its process, for CPU and memory")
+    peer.add_argument(
+        "--folder",
+        type=Path,
+        help="folder whose subfolders `changing` and `still` it reads (`manifest` writes them)",
+    )
+    peer.add_argument(
+        "--start", default="", help="command that runs it in the foreground; the rig ends it"
+    )
+    peer.add_argument("--ready", default="", help="URL that answers 200 when it has started")
+    peer.add_argument("--log", type=Path, help="file for what it prints")
+    peer.add_argument("--restart", default="", help="command that restarts it, without --start")
+    peer.add_argument("--pid", type=int, default=0, help="its process, without --start")
     peer.add_argument("--metrics", default="", help="URL of its Prometheus metrics")
     return parser
 

@@ -20,13 +20,15 @@ CREATED = "2026-01-01T00:00:00Z"
 @dataclass(frozen=True, slots=True)
 class Size:
     """How large a mesh is. ``sidecars`` of the namespaces (a share) have a Sidecar that limits
-    what they see to themselves and the first namespace."""
+    what they see to themselves and the first namespace. With ``entries`` services and endpoints
+    are ServiceEntries and WorkloadEntries instead of Services and Pods."""
 
     services: int = 100
     endpoints: int = 5
     proxies: int = 100
     namespaces: int = 5
     sidecars: float = 0.0
+    entries: bool = False
 
     def __post_init__(self) -> None:
         if min(self.services, self.endpoints, self.proxies, self.namespaces) < 1:
@@ -75,9 +77,10 @@ def objects(size: Size) -> Iterator[Raw]:
     for number in range(size.namespaces):
         yield _object("v1", "Namespace", "", f"ns{number}", labels={"istio-injection": "enabled"})
     for service in range(size.services):
-        yield service_object(size, service)
+        yield service_entry(size, service) if size.entries else service_object(size, service)
         for index in range(size.endpoints):
-            yield pod(size, service, index)
+            make = workload_entry if size.entries else pod
+            yield make(size, service, index)
         if service % 5 == 0:
             yield virtual_service(size, service, turn=0)
         if service % 2 == 0:
@@ -94,18 +97,44 @@ def objects(size: Size) -> Iterator[Raw]:
 def service_object(size: Size, service: int) -> Raw:
     """A Service with one port and a selector."""
     name, number = port_of(service)
-    block, rest = divmod(service, 250)
     return _object(
         "v1",
         "Service",
         namespace_of(size, service),
         f"svc{service}",
         spec={
-            "clusterIP": f"10.96.{block + 1}.{rest + 1}",
+            "clusterIP": _service_address(service),
             "selector": {"app": f"svc{service}"},
             "ports": [{"name": name, "port": number, "targetPort": number, "protocol": "TCP"}],
         },
     )
+
+
+def service_entry(size: Size, service: int) -> Raw:
+    """The same service as a ServiceEntry that selects WorkloadEntries."""
+    name, number = port_of(service)
+    protocol = {"tcp": "TCP", "grpc": "GRPC"}.get(name, "HTTP")
+    spec = {
+        "hosts": [host_of(size, service)],
+        "addresses": [_service_address(service)],
+        "ports": [{"name": name, "number": number, "protocol": protocol}],
+        "location": "MESH_INTERNAL",
+        "resolution": "STATIC",
+        "workloadSelector": {"labels": {"app": f"svc{service}"}},
+    }
+    space = namespace_of(size, service)
+    return _object("networking.istio.io/v1", "ServiceEntry", space, f"svc{service}", spec=spec)
+
+
+def workload_entry(size: Size, service: int, index: int, turn: int = 0) -> Raw:
+    """The same pod as a WorkloadEntry; another ``turn`` gives it another address."""
+    spec = {
+        "address": pod_address(service, index, turn),
+        "labels": pod_labels(service, index),
+        "serviceAccount": f"svc{service}",
+    }
+    space, name = namespace_of(size, service), pod_name(service, index)
+    return _object("networking.istio.io/v1", "WorkloadEntry", space, name, spec=spec)
 
 
 def pod(size: Size, service: int, index: int, turn: int = 0) -> Raw:
@@ -115,11 +144,7 @@ def pod(size: Size, service: int, index: int, turn: int = 0) -> Raw:
         "Pod",
         namespace_of(size, service),
         pod_name(service, index),
-        labels={
-            "app": f"svc{service}",
-            "version": f"v{index % 2 + 1}",
-            "security.istio.io/tlsMode": "istio",
-        },
+        labels=pod_labels(service, index),
         spec={
             "serviceAccountName": f"svc{service}",
             "nodeName": f"node{index}",
@@ -135,13 +160,17 @@ def pod(size: Size, service: int, index: int, turn: int = 0) -> Raw:
 
 def pod_status(service: int, index: int, turn: int = 0) -> Raw:
     """Status of a ready pod."""
-    block, rest = divmod(service, 250)
-    address = f"10.{100 + block}.{rest + 1}.{index + 1 + size_of_turn(turn)}"
     return {
         "phase": "Running",
-        "podIP": address,
+        "podIP": pod_address(service, index, turn),
         "conditions": [{"type": "Ready", "status": "True"}],
     }
+
+
+def pod_address(service: int, index: int, turn: int = 0) -> str:
+    """Address of a pod."""
+    block, rest = divmod(service, 250)
+    return f"10.{100 + block}.{rest + 1}.{index + 1 + size_of_turn(turn)}"
 
 
 def size_of_turn(turn: int) -> int:
@@ -197,6 +226,20 @@ def peer_authentication(namespace: str, mode: str) -> Raw:
         "default",
         spec={"mtls": {"mode": mode}},
     )
+
+
+def _service_address(service: int) -> str:
+    block, rest = divmod(service, 250)
+    return f"10.96.{block + 1}.{rest + 1}"
+
+
+def pod_labels(service: int, index: int) -> dict[str, str]:
+    """Labels of a pod."""
+    return {
+        "app": f"svc{service}",
+        "version": f"v{index % 2 + 1}",
+        "security.istio.io/tlsMode": "istio",
+    }
 
 
 def _object(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import shlex
 import signal
 import socket
 import subprocess
@@ -13,14 +11,22 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from envoy.config.core.v3 import base_pb2
 
 from benchmarks.scale.fleet import Place
-from benchmarks.scale.mesh import Raw, Size, namespace_of, objects, pod_name, proxy_places
+from benchmarks.scale.mesh import (
+    Raw,
+    Size,
+    namespace_of,
+    objects,
+    pod_address,
+    pod_labels,
+    pod_name,
+    proxy_places,
+)
 from benchmarks.scale.proxy import ProxySpec
 from lateen.api.resource import Provenance
 from lateen.model.service import WorkloadIdentity
@@ -169,53 +175,6 @@ class LateenPlane:
         return [sys.executable, "-m", "cProfile", "-o", self._profile]
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """A server that somebody else runs. ``command`` gets objects as JSON lines (a ``List``) on
-    its standard input, for instance ``kubectl apply -f -``; ``pid`` and ``metrics`` may be left
-    out, then CPU, memory and counters are unknown."""
-
-    place: Place
-    command: str = ""
-    restart_command: str = ""
-    pid: int = 0
-    metrics: str = ""
-
-    def apply(self, documents: Sequence[Raw]) -> None:
-        """See `Plane`."""
-        if not self.command:
-            raise SystemExit("this scenario changes objects: give --apply COMMAND for the target")
-        body = json.dumps({"apiVersion": "v1", "kind": "List", "items": list(documents)})
-        subprocess.run(shlex.split(self.command), input=body.encode(), check=True)
-
-    def set_pod_status(self, namespace: str, name: str, status: Raw) -> None:
-        """See `Plane`."""
-        metadata = {"name": name, "namespace": namespace}
-        raw = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": status}
-        self.apply([raw])
-
-    def restart(self) -> None:
-        """See `Plane`."""
-        if not self.restart_command:
-            raise SystemExit("this scenario restarts the server: give --restart COMMAND")
-        subprocess.run(shlex.split(self.restart_command), check=True)
-
-    def cpu(self) -> float:
-        """See `Plane`."""
-        return process_cpu(self.pid) if self.pid else 0.0
-
-    def rss_mb(self) -> float:
-        """See `Plane`."""
-        return process_rss_mb(self.pid) if self.pid else 0.0
-
-    def counters(self) -> dict[str, float]:
-        """See `Plane`."""
-        return scrape(self.metrics) if self.metrics else {}
-
-    def close(self) -> None:
-        """See `Plane`. It is not ours to end."""
-
-
 def fill_store(path: Path, documents: Iterable[Raw]) -> None:
     """Write a mesh into the store file of a control plane that does not run."""
     store = Store(path)
@@ -260,13 +219,15 @@ def proxy_specs(size: Size, folder: Path, authority: Authority | None) -> list[P
             file.touch(mode=0o600)
             file.write_bytes(made.key + chain)
             certificate = str(file)
-        specs.append(ProxySpec(name, namespace, _node(namespace, name, service), certificate))
+        specs.append(ProxySpec(name, namespace, _node(size, service, index), certificate))
     return specs
 
 
-def _node(namespace: str, name: str, service: int) -> bytes:
+def _node(size: Size, service: int, index: int) -> bytes:
+    namespace, name = namespace_of(size, service), pod_name(service, index)
+    address = pod_address(service, index)
     node = base_pb2.Node(
-        id=f"sidecar~127.0.0.1~{name}.{namespace}~{namespace}.svc.cluster.local",
+        id=f"sidecar~{address}~{name}.{namespace}~{namespace}.svc.cluster.local",
         cluster=f"svc{service}.{namespace}",
     )
     node.metadata.update(
@@ -274,8 +235,9 @@ def _node(namespace: str, name: str, service: int) -> bytes:
             "NAMESPACE": namespace,
             "NAME": name,
             "CLUSTER_ID": "Kubernetes",
+            "INSTANCE_IPS": address,
             "SERVICE_ACCOUNT": f"svc{service}",
-            "LABELS": {"app": f"svc{service}"},
+            "LABELS": pod_labels(service, index),
             "ISTIO_VERSION": "1.30.0",
         }
     )

@@ -17,6 +17,7 @@ from benchmarks.scale.mesh import (
     pod_status,
     port_of,
     virtual_service,
+    workload_entry,
 )
 from benchmarks.scale.plane import Plane
 from benchmarks.scale.wire import ENDPOINT, LISTENER, ROUTE
@@ -82,6 +83,15 @@ class Bench:
     """Seconds of churn."""
     limit: float = 300.0
     """Seconds after which a scenario gives up."""
+
+    def move_pod(self, service: int, index: int, turn: int) -> None:
+        """Give a pod another address, that of ``turn``."""
+        size = self.size
+        if size.entries:
+            self.plane.apply([workload_entry(size, service, index, turn)])
+            return
+        space, name = namespace_of(size, service), pod_name(service, index)
+        self.plane.set_pod_status(space, name, pod_status(service, index, turn))
 
 
 @dataclass(slots=True)
@@ -165,9 +175,7 @@ def endpoint_change(bench: Bench) -> Result:
 
     def change(turn: int) -> None:
         pod = min(1, bench.size.endpoints - 1)
-        bench.plane.set_pod_status(
-            namespace_of(bench.size, 0), pod_name(0, pod), pod_status(0, pod, turn)
-        )
+        bench.move_pod(0, pod, turn)
 
     return _changes(bench, "endpoint-change", ENDPOINT, cluster_of(bench.size, 0), change)
 
@@ -236,11 +244,7 @@ def rolling_restart(bench: Bench) -> Result:
     begun = time.monotonic()
     for service in range(0, bench.size.services, 5):
         for index in range(bench.size.endpoints):
-            bench.plane.set_pod_status(
-                namespace_of(bench.size, service),
-                pod_name(service, index),
-                pod_status(service, index, 1),
-            )
+            bench.move_pod(service, index, 1)
     changed = time.monotonic()
     report = bench.fleet.settle(max(_QUIET, 3 * bench.debounce), bench.limit)
     meter.add(begun, [*report.seen_at[:1], report.last_message_at], report)
@@ -278,11 +282,7 @@ def churn(bench: Bench) -> Result:
         turn += 1
         service = turn * 7 % size.services
         index = turn % size.endpoints
-        bench.plane.set_pod_status(
-            namespace_of(size, service),
-            pod_name(service, index),
-            pod_status(service, index, turn // size.services + 1),
-        )
+        bench.move_pod(service, index, turn // size.services + 1)
         if turn % 10 == 0:
             target = turn % size.services // 10 * 10
             bench.plane.apply([virtual_service(size, target, turn)])
@@ -341,9 +341,7 @@ def nack(bench: Bench) -> Result:
         "nack",
         ENDPOINT,
         cluster_of(bench.size, 0),
-        lambda turn: bench.plane.set_pod_status(
-            namespace_of(bench.size, 0), pod_name(0, 0), pod_status(0, 0, turn)
-        ),
+        lambda turn: bench.move_pod(0, 0, turn),
         expected=0,
         connect=False,
     )
