@@ -40,6 +40,7 @@ def connection_manager(source: HttpConnectionManager) -> bytes:
         (
             _own(source),
             telemetry.http_loggers(source.telemetry, gateway=gateway, grpc=grpc),
+            _on_demand() if source.on_demand else b"",
             _filters(source.telemetry.reporter, source.upstream_alpn, grpc),
         )
     )
@@ -94,6 +95,16 @@ def _no_sampling() -> Any:  # noqa: ANN401 - a generated message
         share.value = 0.0
         share.SetInParent()
     return tracing
+
+
+@functools.cache
+def _on_demand() -> bytes:
+    """Fetches clusters when they are first used; before all filters that look at the cluster."""
+    config = values.on_demand_source()
+    found = _filter(
+        "envoy.filters.http.on_demand", f"{_FILTERS}.on_demand.v3.OnDemand", odcds=config
+    )
+    return protos.from_dict(_NAME, {"http_filters": [found]})
 
 
 @functools.cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from envoy.type.v3 import hash_policy_pb2
 
-from lateen.envoy import telemetry, values
+from lateen.envoy import telemetry, tls, values
 from lateen.ir.listener import TcpProxy
 
 _EARLY_DATA_LIMIT = 65536
@@ -34,6 +34,9 @@ def tcp_proxy(source: TcpProxy, *, mutual_tls: bool, gateway: bool) -> bytes:
     if source.tunnel_host:
         own.tunneling_config.hostname = source.tunnel_host
         own.tunneling_config.use_post = source.tunnel_post
+    if source.on_demand:
+        own.on_demand.odcds_config.CopyFrom(tls.ads())
+        own.on_demand.timeout.CopyFrom(values.duration(values.ON_DEMAND_TIMEOUT))
     if mutual_tls:
         own.upstream_connect_mode = tcp_proxy_pb2.ON_DOWNSTREAM_TLS_HANDSHAKE
         own.max_early_data_bytes.value = _EARLY_DATA_LIMIT

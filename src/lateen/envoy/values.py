@@ -73,3 +73,13 @@ def _varint(value: int) -> bytes:
 
 
 _BYTES = [bytes((value,)) for value in range(0x80)]
+
+
+ON_DEMAND_TIMEOUT = 5.0
+"""Seconds that a request waits for a cluster which the proxy has to fetch first."""
+
+
+def on_demand_source() -> dict[str, object]:
+    """Where clusters are fetched from on demand (Envoy ``OnDemandCds``), as JSON data."""
+    source = {"ads": {}, "resource_api_version": "V3"}
+    return {"source": source, "timeout": f"{ON_DEMAND_TIMEOUT:g}s"}

@@ -61,6 +61,8 @@ class HttpConnectionManager:
     decode_slashes: bool = False
     """Escaped slashes become slashes before routing (``UNESCAPE_AND_FORWARD``)."""
     websocket: bool = True
+    on_demand: bool = False
+    """Clusters that the proxy does not have are fetched when a request is routed to them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,8 @@ class TcpProxy:
     upstream_alpn: bool = False
     tunnel_host: str = ""
     tunnel_post: bool = False
+    on_demand: bool = False
+    """A cluster that the proxy does not have is fetched when a connection goes to it."""
 
 
 NetworkFilter = HttpConnectionManager | TcpProxy

@@ -16,6 +16,14 @@ DEFAULT_TRUST_DOMAIN = "cluster.local"
 CONFIG_MAP = ObjectKey("", "ConfigMap", DEFAULT_ROOT_NAMESPACE, "istio")
 
 DEFAULT_MESH = MeshConfig()
+SCOPING = "LATEEN_SCOPING"
+"""Key of ``MeshConfig.defaultConfig.proxyMetadata``: with the value ``observed`` sidecars get the
+clusters that they have used, others when a request first needs them."""
+
+
+def observed_scoping(mesh: MeshConfig) -> bool:
+    """Whether sidecars get clusters on demand."""
+    return mesh.default_config.proxy_metadata.get(SCOPING, "").lower() == "observed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -191,7 +191,9 @@ class Subscription:
         that connections on a draining listener go on being served.
         """
         if self.wildcard:
-            return target
+            if target.eager is None or self.dialect is not Dialect.DELTA:
+                return target
+            return target.restricted(target.eager | self.names)
         goal = target.restricted(self.names)
         if self.type_url != ROUTE or len(goal) >= len(self.names):
             return goal
@@ -296,13 +298,11 @@ class Subscription:
     def _absent(self, goal: View) -> tuple[str, ...]:
         """Asked names that do not exist, which a delta client is told of (xDS, "Deleting").
 
-        Only for endpoints, where a cluster waits for the answer; Envoy refuses it for secrets.
+        Only for endpoints, where a cluster waits for the answer, and for clusters on demand,
+        where a request does; Envoy refuses it for secrets.
         """
-        if (
-            self.type_url != ENDPOINT
-            or self.dialect is not Dialect.DELTA
-            or goal.covers(self.names)
-        ):
+        waiting = self.type_url == ENDPOINT or (self.type_url == CLUSTER and self.wildcard)
+        if not waiting or self.dialect is not Dialect.DELTA or goal.covers(self.names):
             return ()
         return tuple(sorted(self.names - goal.resources.keys() - self.held.resources.keys()))
 
@@ -345,6 +345,8 @@ class Subscription:
             self.wildcard = False
             gone.discard(WILDCARD)
             self.held = self.held.restricted(self.names)
+        elif self.wildcard and subscribe and self.type_url == CLUSTER and not first:
+            added = True  # a request waits for the answer, also when there is no such cluster
         if subscribe or gone:
             self._set_names((self.names | subscribe) - gone)
         if gone and not self.wildcard:

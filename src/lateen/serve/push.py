@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from lateen.model.change import ChangeSet
-from lateen.model.discovery import SECRET, DiscoveryResource
+from lateen.model.discovery import CLUSTER, SECRET, DiscoveryResource
 from lateen.model.proxy import Proxy, ProxyType, Scope
 from lateen.model.snapshot import EMPTY, Snapshot
 from lateen.serve import wire
@@ -23,6 +23,7 @@ from lateen.serve.access import WorkloadUnknown, admit, parse_node_id, proxy_at
 from lateen.serve.connection import Callbacks, Connection, ScopeState
 from lateen.serve.generator import ConfigGenerator
 from lateen.serve.metrics import Metrics, short_name
+from lateen.serve.observed import eager_clusters
 from lateen.serve.protocol import Dialect, Encoder
 from lateen.serve.push_values import Acknowledgement, Laggard, PushOptions, Rejected, laggard
 from lateen.serve.rescoping import movable
@@ -221,6 +222,9 @@ class DiscoveryServer:
         before: Mapping[str, View] = state.target.views
         for type_url, items in state.resources.items():
             views[type_url] = updated(before.get(type_url), type_url, self._allowed(state, items))
+        clusters = views.get(CLUSTER)
+        if clusters is not None:
+            clusters.eager = eager_clusters(state.snapshot, state.scope, clusters.resources)
         if state.secret_names:
             views[SECRET] = updated(before.get(SECRET), SECRET, self._secrets(state))
         if len(views) == len(before) and all(before.get(key) is views[key] for key in views):

@@ -73,6 +73,7 @@ class View:
         "_steps",
         "_version",
         "base",
+        "eager",
         "resources",
         "type_url",
     )
@@ -83,6 +84,8 @@ class View:
         self.base = (
             shared_view(type_url, resources.base) if isinstance(resources, Layered) else None
         )
+        self.eager: frozenset[str] | None = None
+        """Names that everybody gets; others only who asks for them. None: everybody gets all."""
         self._version: str | None = None
         # Values must not refer to their key strongly, or a stuck proxy on an old view would keep
         # every later view alive.

@@ -82,7 +82,7 @@ def _virtual_outbound(view: View) -> Listener:
         )
         catch_all = FilterChain(
             name="virtualOutbound-catchall-tcp",
-            filter=_to(target),
+            filter=_to(target, on_demand=view.on_demand),
             origins=(origins.CATCH_ALL, reason),
         )
         return Listener(
@@ -96,7 +96,8 @@ def _virtual_outbound(view: View) -> Listener:
             origins=(origins.CATCH_ALL,),
         )
 
-    return _listeners.get(("virtual", target, reason, transparent, view.wildcard), make)
+    key = ("virtual", target, reason, transparent, view.wildcard, view.on_demand)
+    return _listeners.get(key, make)
 
 
 def _listener(view: View, bind: Bind) -> Listener:
@@ -176,7 +177,7 @@ def _http_chain(view: View, bind: Bind) -> FilterChain:
     sniffed = bool(bind.sniffed)
     # Outside of the mesh nobody understands the mesh's ALPN.
     mesh = any(not member.service.mesh_external for member in bind.sniffed)
-    key = ("http", name, bind.route_name, sniffed, mesh, view.http_settings)
+    key = ("http", name, bind.route_name, sniffed, mesh, view.http_settings, view.on_demand)
 
     def make() -> FilterChain:
         reason = (
@@ -195,6 +196,7 @@ def _http_chain(view: View, bind: Bind) -> FilterChain:
                     telemetry=Telemetry(Reporter.SOURCE),
                     route_name=bind.route_name,
                     upstream_alpn=mesh,
+                    on_demand=view.on_demand,
                 )
             ),
             origins=(origins.default(reason),),
@@ -206,13 +208,20 @@ def _http_chain(view: View, bind: Bind) -> FilterChain:
 def _passthrough_chain(view: View) -> FilterChain:
     target, reason = view.unknown_destination
     return _simple.get(
-        ("passthrough", target, reason),
-        lambda: FilterChain(name=names.PASSTHROUGH_CHAIN, filter=_to(target), origins=(reason,)),
+        ("passthrough", target, reason, view.on_demand),
+        lambda: FilterChain(
+            name=names.PASSTHROUGH_CHAIN,
+            filter=_to(target, on_demand=view.on_demand),
+            origins=(reason,),
+        ),
     )
 
 
-def _to(cluster: str) -> TcpProxy:
-    return TcpProxy(cluster, (WeightedTcpCluster(cluster),), Telemetry(Reporter.SOURCE))
+def _to(cluster: str, *, on_demand: bool = False) -> TcpProxy:
+    clusters = (WeightedTcpCluster(cluster),)
+    # An egress proxy is a service like others; the fallback clusters are always there.
+    wanted = on_demand and names.parse_cluster(cluster) is not None
+    return TcpProxy(cluster, clusters, Telemetry(Reporter.SOURCE), on_demand=wanted)
 
 
 __all__ = ["findings", "listeners", "plan", "route_names"]

@@ -203,6 +203,7 @@ def tcp_proxy(
         and not member.service.mesh_external,
         tunnel_host=f"{tunnel.target_host}:{tunnel.target_port}" if tunnel is not None else "",
         tunnel_post=tunnel is not None and tunnel.protocol.upper() == "POST",
+        on_demand=view.on_demand,
     )
 
 

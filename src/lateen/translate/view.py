@@ -14,6 +14,7 @@ from lateen.ir.origin import Origin
 from lateen.ir.route import RetryPolicy
 from lateen.model.destination_rules import destination_rules
 from lateen.model.gateways import gateways
+from lateen.model.mesh import observed_scoping
 from lateen.model.names import DOMAIN, expand, subset_of
 from lateen.model.peer_authentication import peer_authentications
 from lateen.model.proxy import ProxyType, Scope
@@ -81,6 +82,11 @@ class View:
     def inspection_timeout(self) -> float:
         """Seconds that protocol detection may wait for the client's first bytes; 0: no limit."""
         return duration_seconds(self.mesh.protocol_detection_timeout)
+
+    @cached_property
+    def on_demand(self) -> bool:
+        """Whether the proxies fetch clusters when they first need them."""
+        return self.scope.type is ProxyType.SIDECAR and observed_scoping(self.mesh)
 
     @property
     def upgrade_http(self) -> bool:
