@@ -86,11 +86,14 @@ def test_a_host_port_that_is_taken(empty: Mesh) -> None:
 
 
 def test_a_mesh_that_runs_already(bookinfo: Mesh) -> None:
+    mode = bookinfo.folder.stat().st_mode
     result = bookinfo.up("-f", str(SAMPLES / "httpbin"), status=3)
     assert f"mesh {bookinfo.name} is running already" in result.err
     assert "lateen down --mesh" in result.err
     assert "--mesh NAME" in result.err
     assert bookinfo.get("/productpage").status == 200
+    # The control plane runs as another user and reaches its keys through this folder.
+    assert bookinfo.folder.stat().st_mode == mode
 
 
 @pytest.mark.parametrize(

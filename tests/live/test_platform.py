@@ -55,6 +55,16 @@ def is_ready(mesh: Mesh, name: str) -> bool:
     return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 
 
+def wait_ready(mesh: Mesh, name: str, timeout: float = 60) -> None:
+    """Wait until a pod is ready; a failure shows its status and what the mesh says of it."""
+    try:
+        eventually(lambda: is_ready(mesh, name), timeout=timeout)
+    except AssertionError:
+        words = [mesh.run(*command, status=None).text for command in (("ps",), ("status",))]
+        status = json.dumps(state(mesh, name), indent=1)
+        raise AssertionError("\n".join((f"{name} is not ready:", status, *words))) from None
+
+
 SERVER = (
     "import http.server,os,sys\\n"
     "class H(http.server.BaseHTTPRequestHandler):\\n"
@@ -92,7 +102,7 @@ def test_tcp_probe(mesh: Mesh) -> None:
     good = pod("tcp-good", f'command: [python3, -c, "{SERVER}"], ' + tcp_probe(8080))
     bad = pod("tcp-bad", f'command: [python3, -c, "{SERVER}"], ' + tcp_probe(8081))
     with mesh.applied(good), mesh.applied(bad):
-        eventually(lambda: is_ready(mesh, "tcp-good"))
+        wait_ready(mesh, "tcp-good")
         assert not is_ready(mesh, "tcp-bad")
 
 
@@ -117,7 +127,7 @@ def test_grpc_probe(mesh: Mesh) -> None:
     good = pod("grpc-good", f'command: [python, -c, "{server}"], ' + probe % 9090)
     bad = pod("grpc-bad", f'command: [python, -c, "{server}"], ' + probe % 9091)
     with mesh.applied(good), mesh.applied(bad):
-        eventually(lambda: is_ready(mesh, "grpc-good"), timeout=20)
+        wait_ready(mesh, "grpc-good", timeout=20)
         assert not is_ready(mesh, "grpc-bad")
 
 
@@ -125,7 +135,7 @@ def test_liveness_probe_restarts(mesh: Mesh) -> None:
     probe = "livenessProbe: {exec: {command: [sh, -c, 'test ! -e /tmp/ill']}, periodSeconds: 1, "
     probe += "failureThreshold: 1}"
     with mesh.applied(pod("alive", f"command: [sleep, '1000'], {probe}")):
-        eventually(lambda: is_ready(mesh, "alive"))
+        wait_ready(mesh, "alive")
         mesh.exec("alive", "touch", "/tmp/ill", namespace="lab")
         eventually(lambda: main_status(mesh, "alive")["restartCount"] >= 1, timeout=30)
 
@@ -215,7 +225,7 @@ def test_configuration_of_a_container(mesh: Mesh) -> None:
         return mesh.exec("configured", *argv, namespace="lab").out
 
     with mesh.applied(CONFIGURED):
-        eventually(lambda: is_ready(mesh, "configured"))
+        wait_ready(mesh, "configured")
         address = state(mesh, "configured")["podIP"]
         environment = dict(line.partition("=")[::2] for line in read("env").splitlines())
         assert environment["COLOR"] == "blue"
@@ -335,7 +345,7 @@ spec:
 def test_cluster_ip_without_a_sidecar(mesh: Mesh) -> None:
     """The kernel spreads connections of a pod that has no proxy over the service's pods."""
     with mesh.applied(OUTSIDER):
-        eventually(lambda: is_ready(mesh, "outsider"))
+        wait_ready(mesh, "outsider")
         assert (
             len(
                 mesh.run("get", "pod", "outsider", "-n", "lab", "-o", "json").json()["spec"][

@@ -180,7 +180,6 @@ def make_private(folder: Path) -> None:
                 raise NodeStartError(f"{path} belongs to another user (uid {found.st_uid})", hint)
         if path.stat().st_mode & stat.S_IWOTH:
             raise NodeStartError(f"{path} can be written to by anybody", hint)
-    folder.chmod(0o700)
 
 
 def _start_ticks(pid: int) -> int:
@@ -207,6 +206,9 @@ def _lock(name: str, folder: Path) -> IO[str]:
     if pid:
         lock.close()
         raise MeshRunning(name, pid)
+    # Not before the lock is ours: the control plane of a running mesh reaches the folder by its
+    # group, and would lose its keys.
+    folder.chmod(0o700)
     for left in folder.iterdir():
         # Left by a crash: the kernel ended the processes, the files stayed. What users wrote into
         # the mesh was acknowledged, so it is kept.
