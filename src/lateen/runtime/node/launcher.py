@@ -16,48 +16,21 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
 
 from lateen.runtime.node import namespaces as ns
-from lateen.runtime.node import privileges, process, rootfs, wire
+from lateen.runtime.node import process, rootfs, wire
+from lateen.runtime.node.container_start import (
+    GENERATED_FILES,
+    RunningContainer,
+    machine_view,
+    run_container,
+    run_in_container,
+    start_request,
+)
+from lateen.runtime.node.pod_table import PodTable
 from lateen.runtime.node.spec import APP_USER, NodeConfig
 
-POD_SYSCTLS = {
-    # Containers may bind ports below 1024 without any capability, as in Docker and containerd.
-    "net.ipv4.ip_unprivileged_port_start": "0",
-    # The node routes service addresses back to their own pod; sources there look "martian".
-    "net.ipv4.conf.all.rp_filter": "0",
-    "net.ipv4.conf.default.rp_filter": "0",
-    # A redirect may send packets of another interface to a listener on loopback.
-    "net.ipv4.conf.all.route_localnet": "1",
-}
-
 RoleFactory = Callable[[socket.socket, list[int]], None]
-
-
-@dataclass(slots=True)
-class _Sandbox:
-    """The namespaces of a pod, held open, and where its generated files are."""
-
-    net: int
-    uts: int
-    ipc: int
-    directory: str
-    containers: set[int] = field(default_factory=set)
-
-
-@dataclass(slots=True)
-class _Container:
-    """What `exec` must know of a running container."""
-
-    sandbox: str
-    mnt: int
-    pid_namespace: int
-    env: dict[str, str]
-    cwd: str
-    uid: int
-    gid: int
 
 
 class Launcher:
@@ -81,26 +54,12 @@ class Launcher:
         self._root = os.getuid() == 0
         self._own_net = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         self._own_pid = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
-        self._sandboxes: dict[str, _Sandbox] = {}
-        self._containers: dict[int, _Container] = {}
+        self._pods = PodTable(f"{directory}/pods")
+        self._containers: dict[int, RunningContainer] = {}
         self._announced: set[int] = set()
         """Children whose end the main process wants to know."""
         self._selector = selectors.DefaultSelector()
-        self._hidden = (config.state_dir, *config.hidden_paths)
-        package = str(Path(__file__).resolve().parents[3])
-        self._readable = (
-            sys.executable,
-            sys.prefix,
-            sys.base_prefix,
-            package,
-            # Packages may lie outside the prefix, by a .pth file or PYTHONPATH: Envoy is one.
-            *(path for path in sys.path if os.path.isdir(path)),
-            *config.exposed_paths,
-        )
-        self._covered = rootfs.covered_directories(self._readable)
-        self._exposed = (
-            rootfs.closed_directories(self._readable, self._hidden) if self._root else ()
-        )
+        self._view = machine_view(config)
 
     def run(self) -> int:
         """Serves until the main process ends; returns its exit status (128 + n for a signal)."""
@@ -173,111 +132,47 @@ class Launcher:
             os.close(fd)
 
     def _create_sandbox(self, message: wire.Message, _fds: list[int]) -> _Reply:
-        name = wire.text(message, "name")
-        if name in self._sandboxes:
-            raise OSError(errno.EEXIST, f"a sandbox named {name} exists already")
-        sysctls = POD_SYSCTLS | {
-            str(k): str(v) for k, v in wire.mapping(message, "sysctls").items()
-        }
-        hostname = wire.text(message, "hostname")
-        hold, release = os.pipe2(os.O_CLOEXEC)
-
-        def child() -> None:
-            os.close(release)
-            process.new_network(hostname, sysctls)
-            os.write(ready, b"1")
-            os.read(hold, 1)  # until the parent holds the namespaces
-            os._exit(0)
-
-        done, ready = os.pipe2(os.O_CLOEXEC)
-        try:
-            pid, failure = process.fork(child)
-            os.close(ready)
-            try:
-                if os.read(done, 1) != b"1":
-                    raise _failure(failure)
-                fds = [ns.namespace_fd(pid, kind) for kind in ("net", "uts", "ipc")]
-            finally:
-                os.close(failure)
-        finally:
-            for fd in (done, hold, release):
-                os.close(fd)
-        directory = f"{self._directory}/pods/{name.replace('/', '_')}"
-        os.makedirs(directory, exist_ok=True)
-        for file in ("resolv.conf", "hosts", "hostname"):
-            path = Path(directory, file)
-            content = wire.text(message, file)
-            path.write_text(content if content.endswith("\n") or not content else content + "\n")
-            path.chmod(0o644)
-        self._sandboxes[name] = _Sandbox(fds[0], fds[1], fds[2], directory)
-        return {}, (os.dup(fds[0]),)
+        pod = self._pods.create(
+            wire.text(message, "name"),
+            wire.text(message, "hostname"),
+            {str(k): str(v) for k, v in wire.mapping(message, "sysctls").items()},
+            {file: wire.text(message, file) for file in GENERATED_FILES},
+        )
+        return {}, (os.dup(pod.net),)
 
     def _remove_sandbox(self, message: wire.Message, _fds: list[int]) -> _Reply:
-        sandbox = self._sandboxes.pop(wire.text(message, "name"), None)
-        if sandbox is not None:
-            for pid in sandbox.containers:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            for fd in (sandbox.net, sandbox.uts, sandbox.ipc):
-                os.close(fd)
-            for file in os.listdir(sandbox.directory):
-                os.unlink(f"{sandbox.directory}/{file}")
-            os.rmdir(sandbox.directory)
+        self._pods.remove(wire.text(message, "name"))
         return {}, ()
 
     def _start(self, message: wire.Message, fds: list[int]) -> _Reply:
         """Starts a container: descriptors are standard input, output and error."""
         name = wire.text(message, "sandbox")
-        sandbox = self._sandbox(name)
-        uid, gid = self._identity(message)
-        cwd = wire.text(message, "cwd") or "/"
-        argv = wire.strings(message, "argv")
-        env = _environment(message, wire.text(message, "hostname"))
-        capabilities = _capabilities(message)
-        if message.get("mark_sockets"):
-            capabilities.append(self._mark_capability)
-        root = rootfs.RootFs(
-            stage=f"{self._directory}/stage",
-            scratch_bytes=self._config.scratch_bytes,
-            files=tuple(
-                (f"{sandbox.directory}/{file}", f"/etc/{file}")
-                for file in ("resolv.conf", "hosts", "hostname")
-            ),
-            mounts=_mounts(message),
-            hidden=self._hidden,
-            exposed=self._exposed,
-            covered=self._covered,
-            read_only_root=bool(message.get("read_only_root")),
+        pod = self._pods.get(name)
+        request = start_request(
+            message,
+            self._identity(message),
+            pod,
+            self._view,
+            f"{self._directory}/stage",
+            self._config.scratch_bytes,
+            self._mark_capability,
         )
-        stdin, stdout, stderr = fds
-        log = bool(wire.text(message, "log_path"))
-
-        def child() -> None:
-            process.prepare_standard_io(stdin, stdout, stderr, tty=False)
-            if log:
-                # Programs open /dev/stdout by name (Envoy does); a pipe's own mode decides then.
-                os.fchown(1, -1 if uid is None else uid, -1 if gid is None else gid)
-            for fd in (sandbox.net, sandbox.uts, sandbox.ipc):
-                ns.setns(fd)
-            ns.unshare(ns.CLONE_NEWNS)
-            rootfs.enter(root)
-            process.change_directory(cwd, create=not root.read_only_root)
-            process.run(argv, env, uid=uid, gid=gid, capabilities=capabilities)
-
         # A PID namespace per container: its end is the end of every process in it.
-        pid, failure = self._fork_into(lambda: ns.unshare(ns.CLONE_NEWPID), child)
+        pid, failure = self._fork_into(
+            lambda: ns.unshare(ns.CLONE_NEWPID), lambda: run_container(request, pod, *fds)
+        )
 
         def started() -> None:
-            self._containers[pid] = _Container(
+            self._containers[pid] = RunningContainer(
                 name,
                 ns.namespace_fd(pid, "mnt"),
                 ns.namespace_fd(pid, "pid"),
-                env,
-                cwd,
-                os.getuid() if uid is None else uid,
-                os.getgid() if gid is None else gid,
+                request.env,
+                request.cwd,
+                os.getuid() if request.uid is None else request.uid,
+                os.getgid() if request.gid is None else request.gid,
             )
-            sandbox.containers.add(pid)
+            pod.containers.add(pid)
 
         return self._answer_after_exec(wire.number(message, "id"), pid, failure, started)
 
@@ -285,27 +180,10 @@ class Launcher:
         container = self._containers.get(wire.number(message, "container"))
         if container is None:
             raise OSError(errno.ESRCH, "the container is not running")
-        sandbox = self._sandbox(container.sandbox)
-        env = container.env | {str(k): str(v) for k, v in wire.mapping(message, "env").items()}
-        cwd = wire.text(message, "cwd") or container.cwd
-        argv = wire.strings(message, "argv")
-        tty = bool(message.get("tty"))
-        stdin, stdout, stderr = fds
-
-        def child() -> None:
-            # The container sees this process before it has become the program: it must neither
-            # trace it nor reach the machine's files through its /proc entry.
-            privileges.forbid_tracing()
-            if tty:
-                process.give_terminal(stdin, container.uid)
-            process.prepare_standard_io(stdin, stdout, stderr, tty=tty)
-            for fd in (sandbox.net, sandbox.uts, sandbox.ipc, container.mnt):
-                ns.setns(fd)
-            process.change_directory(cwd, create=False)
-            process.run(argv, env, uid=container.uid, gid=container.gid, capabilities=())
-
+        pod = self._pods.get(container.sandbox)
         pid, failure = self._fork_into(
-            lambda: ns.setns(container.pid_namespace, ns.CLONE_NEWPID), child
+            lambda: ns.setns(container.pid_namespace, ns.CLONE_NEWPID),
+            lambda: run_in_container(container, pod, message, *fds),
         )
         return self._answer_after_exec(wire.number(message, "id"), pid, failure, lambda: None)
 
@@ -321,7 +199,7 @@ class Launcher:
         def child() -> None:
             process.prepare_standard_io(stdin, stdout, stderr, tty=False)
             if isinstance(uid, int) and uid != os.getuid():
-                closed = rootfs.closed_directories((*self._readable, *reach))
+                closed = rootfs.closed_directories((*self._view.readable, *reach))
                 if closed:
                     ns.unshare(ns.CLONE_NEWNS)
                     rootfs.open_closed_directories(closed, reach)
@@ -368,7 +246,7 @@ class Launcher:
         """Opens a socket in a sandbox's network (or the node's, for an empty name)."""
         name = wire.text(message, "sandbox")
         if name:
-            ns.setns(self._sandbox(name).net, ns.CLONE_NEWNET)
+            ns.setns(self._pods.get(name).net, ns.CLONE_NEWNET)
         try:
             kind = socket.SOCK_DGRAM if message.get("udp") else socket.SOCK_STREAM
             opened = socket.socket(wire.number(message, "family"), kind)
@@ -393,12 +271,6 @@ class Launcher:
         return {}, (opened.detach(),)
 
     # Parts of the above
-
-    def _sandbox(self, name: str) -> _Sandbox:
-        sandbox = self._sandboxes.get(name)
-        if sandbox is None:
-            raise OSError(errno.ENOENT, f"there is no sandbox named {name}")
-        return sandbox
 
     def _identity(self, message: wire.Message) -> tuple[int | None, int | None]:
         """Uid and gid to switch to; None means the node's own."""
@@ -454,8 +326,9 @@ class Launcher:
         if container is not None:
             os.close(container.mnt)
             os.close(container.pid_namespace)
-            if container.sandbox in self._sandboxes:
-                self._sandboxes[container.sandbox].containers.discard(pid)
+            pod = self._pods.find(container.sandbox)
+            if pod is not None:
+                pod.containers.discard(pid)
 
 
 _Reply = tuple[wire.Message | None, tuple[int, ...]]
@@ -471,36 +344,3 @@ _OPERATIONS: dict[str, _Operation] = {
     "signal": Launcher._signal,
     "socket": Launcher._socket,
 }
-
-
-def _failure(pipe: int) -> OSError:
-    report = json.loads(os.read(pipe, 8192) or b'{"error": "the child ended", "errno": 0}')
-    return OSError(report["errno"], report["error"])
-
-
-def _environment(message: wire.Message, hostname: str) -> dict[str, str]:
-    env = {"PATH": process.DEFAULT_PATH, "HOSTNAME": hostname, "HOME": "/"}
-    env.update((str(k), str(v)) for k, v in wire.mapping(message, "env").items())
-    return env
-
-
-def _capabilities(message: wire.Message) -> list[int]:
-    value = message.get("capabilities", [])
-    return [item for item in value if isinstance(item, int)] if isinstance(value, list) else []
-
-
-def _mounts(message: wire.Message) -> tuple[rootfs.VolumeMount, ...]:
-    value = message.get("mounts", [])
-    if not isinstance(value, list):
-        raise ValueError("mounts must be a list")
-    found = []
-    for item in value:
-        target = wire.text(item, "target")
-        if not target.startswith("/"):
-            raise ValueError(f"mount path {target!r} must be absolute")
-        source, sub_path = wire.text(item, "source"), wire.text(item, "sub_path")
-        found.append(
-            rootfs.VolumeMount(source, target, bool(item.get("read_only")), sub_path),
-        )
-    # Parents before children, so that a volume inside another one is not covered by it.
-    return tuple(sorted(found, key=lambda mount: mount.target.count("/")))
