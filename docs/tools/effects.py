@@ -6,19 +6,12 @@ listed here; a test fails when a kind is in neither place.
 
 from __future__ import annotations
 
-import re
-from functools import cache
-from pathlib import Path
-
 import msgspec
 
-import lateen
 from lateen.api.core.pod import PodSpec
 from lateen.api.core.validate_pod import _WITHOUT_EFFECT as IGNORED_OF_PODS
 from lateen.api.kinds import KindInfo
-from lateen.api.meshconfig import MeshConfig
-from lateen.api.meshconfig.proxy_config import ProxyConfig
-from lateen.translate import coverage
+from lateen.translate import coverage, mesh_settings
 from lateen.translate.unused_kinds import NOT_ACTED_ON
 
 EFFECT = "yes"
@@ -50,6 +43,7 @@ ACTED_ON: dict[tuple[str, str], str] = {
     ("networking.istio.io", "WorkloadEntry"): "Endpoints beside pods.",
     ("networking.istio.io", "Sidecar"): "What the proxies of a namespace or workload see.",
     ("security.istio.io", "PeerAuthentication"): "Which transport a workload accepts.",
+    ("networking.istio.io", "ProxyConfig"): "Settings of proxies that start; restart the pods.",
     ("install.istio.io", "IstioOperator"): "Its `meshConfig` is the mesh configuration.",
 }
 """Kinds with an effect, and which."""
@@ -73,27 +67,12 @@ def field_effect(message: type[msgspec.Struct], field: str) -> str:
     """Why a field (by its Python name) has no effect; empty when it has one or none is known."""
     if message is PodSpec and field in IGNORED_OF_PODS:
         return "scheduling has no meaning on one machine"
-    if message is MeshConfig and field not in _names_after("mesh"):
-        return "nothing reads it in this version"
-    if message is ProxyConfig and field not in _names_after("default_config"):
-        return "nothing reads it from the mesh configuration in this version"
+    setting = mesh_settings.FIELDS.get(message)
+    if setting is not None:
+        without = setting.without.get(field)
+        return without.reason if without is not None else ""
     known = coverage.FIELDS.get(message)
     return dict(known.without).get(field, "") if known is not None else ""
-
-
-@cache
-def _names_after(word: str) -> frozenset[str]:
-    """Names that the sources read as ``WORD.name``, outside of the API layer.
-
-    The mesh configuration has no table of its own in `coverage`; it is read as ``mesh.FIELD``
-    everywhere, so the sources themselves say which fields have an effect.
-    """
-    root = Path(lateen.__file__).parent
-    found: set[str] = set()
-    for path in root.rglob("*.py"):
-        if path.relative_to(root).parts[0] != "api":
-            found.update(re.findall(rf"\b{word}\.(\w+)", path.read_text(encoding="utf-8")))
-    return frozenset(found)
 
 
 def _has_gaps(root: type[msgspec.Struct]) -> bool:

@@ -26,7 +26,7 @@ def test_an_empty_text_is_the_defaults() -> None:
     assert mesh.connect_timeout == "10s"
     assert mesh.enable_auto_mtls
     assert mesh.outbound_traffic_policy.mode == "ALLOW_ANY"
-    assert mesh.default_config.termination_drain_duration == "5s"
+    assert mesh.default_config.status_port == 15020
 
 
 def test_what_is_given_replaces_only_itself() -> None:

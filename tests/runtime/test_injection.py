@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lateen.runtime.injection import decide, holds_application, inject, is_gateway, is_injected
+from lateen.runtime.injection import decide, inject, is_gateway, is_injected
 from tests.runtime.objects import pod
 
 ON, OFF, REVISION = (
@@ -67,17 +67,3 @@ def test_a_sidecar_says_that_it_speaks_mesh_tls_and_a_gateway_does_not() -> None
     gateway = inject(raw, decide({}, raw))
     assert is_gateway(gateway)
     assert "security.istio.io/tlsMode" not in gateway["metadata"]["labels"]
-
-
-@pytest.mark.parametrize(
-    ("config", "holds"),
-    [
-        ("", True),
-        ("holdApplicationUntilProxyStarts: false", False),
-        ('{"holdApplicationUntilProxyStarts":false}', False),
-        ("concurrency: 1", True),
-        ('{"holdApplicationUntilProxyStarts": true}', True),
-    ],
-)
-def test_holding_the_application(config: str, holds: bool) -> None:
-    assert holds_application(pod(annotations={"proxy.istio.io/config": config})) is holds

@@ -27,7 +27,7 @@ def locate(text: str, document: int, path: FieldPath) -> Position:
     root = _compose(documents[document])
     if root is None:
         return 0, 0
-    line, column = _walk(root, path)
+    line, column = _walk(root, path, documents[document].text)
     return documents[document].line + line, column + 1
 
 
@@ -39,12 +39,13 @@ def _compose(document: Document) -> yaml.Node | None:
         return None
 
 
-def _walk(root: yaml.Node, path: FieldPath) -> Position:
+def _walk(root: yaml.Node, path: FieldPath, text: str) -> Position:
+    """The 0-based position of what ``path`` names in the document ``text``."""
     node = root
     mark = root.start_mark
-    for part in path:
+    for index, part in enumerate(path):
         if isinstance(node, yaml.MappingNode):
-            found = _entry(node, str(part))
+            found = _entry(node, str(part)) or _entry(node, _snake(str(part)))
             if found is None:
                 break
             key, node = found
@@ -55,8 +56,36 @@ def _walk(root: yaml.Node, path: FieldPath) -> Position:
             node = node.value[part]
             mark = node.start_mark
         else:
-            break
+            inner = (
+                _embedded(node, path[index:], text) if isinstance(node, yaml.ScalarNode) else None
+            )
+            return inner or (mark.line, mark.column)
     return mark.line, mark.column
+
+
+def _embedded(node: yaml.ScalarNode, path: FieldPath, text: str) -> Position | None:
+    """The position of ``path`` in YAML that a scalar holds as text (the mesh configuration in a
+    ConfigMap, settings in an annotation); None when the scalar's lines are not those of its text.
+    """
+    documents = split_documents(node.value)
+    root = _compose(documents[0]) if documents else None
+    if root is None:
+        return None
+    line, column = _walk(root, path, node.value)
+    line += documents[0].line - 1
+    lines = text.split("\n")
+    if node.style == "|":
+        first = node.start_mark.line + 1
+        body = next((each for each in lines[first:] if each.strip()), "")
+        return first + line, len(body) - len(body.lstrip(" ")) + column
+    if node.start_mark.line != node.end_mark.line:
+        return None
+    quotes = 1 if node.style in ("'", '"') else 0
+    return node.start_mark.line, node.start_mark.column + quotes + column
+
+
+def _snake(name: str) -> str:
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
 
 
 def _entry(node: yaml.MappingNode, name: str) -> tuple[yaml.Node, yaml.Node] | None:

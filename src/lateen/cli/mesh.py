@@ -83,6 +83,8 @@ def up(
         concurrency=concurrency,
         die_with_parent=not detach,
     )
+    if mesh_config:
+        _check_mesh_config(mesh_config)
     stopping = _on_signals()
     node = _start(state, options)
     try:
@@ -174,6 +176,27 @@ def _checked_images(images: list[str], image_file: str) -> list[str]:
     except OSError as error:
         raise CommandError(f"cannot read {image_file}: {error.strerror}", "", USAGE) from error
     return images
+
+
+def _check_mesh_config(path: str) -> None:
+    """Say what is wrong with the file of ``--mesh-config`` before anything starts."""
+    from lateen.api.findings import Severity
+    from lateen.api.locate import with_positions
+    from lateen.api.meshconfig import parse_mesh_config
+    from lateen.cli.findings import print_findings, sort_key
+    from lateen.source.files import read_text
+    from lateen.translate.mesh_settings import file_findings
+
+    text = read_text(path)
+    mesh, found = parse_mesh_config(text, path)
+    found += file_findings(mesh, path)
+    print_findings(sorted(with_positions(found, {path: text}.get), key=sort_key), {path: text}.get)
+    if any(finding.severity is Severity.ERROR for finding in found):
+        raise CommandError(
+            f"{path} is no usable mesh configuration; nothing was started",
+            "docs/configuration-reference/meshconfig.md lists its settings",
+            FINDING,
+        )
 
 
 def _ports(options: list[str]) -> dict[int, int]:

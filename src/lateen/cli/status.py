@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 
+from lateen.api.locate import locate
 from lateen.cli.errors import FINDING
 from lateen.cli.mesh_state import connect
 from lateen.cli.options import Mesh, Output
@@ -80,12 +82,25 @@ def _print_quarantined(entry: dict[str, Any]) -> None:
 
 
 def _print_finding(mark: str, finding: dict[str, Any]) -> None:
-    where = f"{finding['file']}:{finding['line']}: " if finding.get("file") else ""
+    where = f"{_place(finding)}: " if finding.get("file") else ""
     subject = finding.get("object")
     name = f"{subject['kind']} {subject['namespace']}/{subject['name']}: " if subject else ""
     out.print(f"{mark} {escape(where)}{escape(name)}{escape(finding['message'])}")
     if finding.get("hint"):
         out.print(f"  [dim]→[/] {escape(finding['hint'])}")
+
+
+def _place(finding: dict[str, Any]) -> str:
+    """``file:line:column`` of a finding, or of its object when the file cannot be read here."""
+    path, line, column = finding["file"], finding["line"], finding["column"]
+    if not column and finding["path"]:
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            text = ""
+        found = locate(text, finding["document"], tuple(finding["path"]))
+        line, column = found if found[0] else (line, column)
+    return f"{path}:{line}:{column}" if column else f"{path}:{line}"
 
 
 def _state(state: str) -> str:

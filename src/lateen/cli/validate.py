@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 
 import typer
 
-from lateen.api.findings import Finding
+from lateen.api.findings import Finding, Severity
 from lateen.api.locate import with_positions
 from lateen.api.resource import Resource
 from lateen.api.validate import validate_all
@@ -26,7 +27,10 @@ def validate(files: Files, output: Output = "text", namespace: Namespace = "defa
     """
     started = time.perf_counter()
     inputs = read_inputs(files, recursive=True, default_namespace=namespace)
-    findings = sorted(all_findings(inputs), key=sort_key)
+    found = all_findings(inputs)
+    effects = effect_findings(inputs, objects_without_errors(inputs, found))
+    # Offline nobody is misled by a policy that is not enforced here: the file is valid.
+    findings = sorted([*found, *map(_as_warning, effects)], key=sort_key)
     errors, warnings, _remarks = summary(findings)
     if output == "text":
         print_findings(findings, inputs.texts.get)
@@ -38,6 +42,13 @@ def validate(files: Files, output: Output = "text", namespace: Namespace = "defa
         emit({"findings": [finding_row(finding) for finding in findings]}, output)
     if errors:
         raise typer.Exit(FINDING)
+
+
+def _as_warning(finding: Finding) -> Finding:
+    return replace(finding, severity=min(finding.severity, Severity.WARNING, key=_BADNESS.index))
+
+
+_BADNESS = (Severity.INFO, Severity.WARNING, Severity.ERROR)
 
 
 def all_findings(inputs: Inputs) -> list[Finding]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,6 @@ TLS_MODE = "security.istio.io/tlsMode"
 CANONICAL_NAME = "service.istio.io/canonical-name"
 CANONICAL_REVISION = "service.istio.io/canonical-revision"
 STATUS = "sidecar.istio.io/status"
-_HOLD = re.compile(r"""holdApplicationUntilProxyStarts["']?\s*:\s*["']?(true|false)""")
 NEVER_INJECTED = frozenset({"kube-system", "kube-public", "kube-node-lease", "local-path-storage"})
 
 
@@ -130,16 +128,6 @@ def application_containers(pod: Raw) -> list[Raw]:
         for container in spec_of(pod).get("containers") or []
         if not (is_injected(pod) and container.get("name") == PROXY_CONTAINER)
     ]
-
-
-def holds_application(pod: Raw, mesh_default: bool = True) -> bool:
-    """Whether containers wait for the proxy: ``holdApplicationUntilProxyStarts``, on by default.
-
-    Without it a program's first requests fail for no reason the user can see.
-    """
-    config = annotations_of(pod).get("proxy.istio.io/config", "")
-    match = _HOLD.search(config)
-    return mesh_default if match is None else match[1] == "true"
 
 
 def _templates(pod: Raw) -> list[str]:

@@ -20,18 +20,13 @@ from lateen.agent.certificates import CertificateError, CertificateKeeper
 from lateen.agent.proxy import ProxySupervisor
 from lateen.capture import CaptureConfig, CaptureError, ProxyMatch, from_annotations
 from lateen.runtime.cache import ObjectCache
+from lateen.runtime.container_spec import container_spec
 from lateen.runtime.container_worker import ContainerWorker, Process
-from lateen.runtime.environment import (
-    MissingReference,
-    container_environment,
-    expand,
-    service_variables,
-)
+from lateen.runtime.environment import MissingReference
 from lateen.runtime.images import ImageCatalog, ImageUnknown
 from lateen.runtime.injection import (
     PROXY_CONTAINER,
     application_containers,
-    holds_application,
     is_gateway,
     is_injected,
 )
@@ -42,6 +37,7 @@ from lateen.runtime.node.spec import ContainerSpec, ExecSpec, Mount, SandboxSpec
 from lateen.runtime.pod_files import hosts, proxy_environment, resolv_conf, write_private_json
 from lateen.runtime.pod_status import Conditions, proxy_status, waiting_statuses
 from lateen.runtime.pod_volumes import PodVolumes
+from lateen.runtime.proxy_settings import ProxySettings, proxy_settings
 from lateen.runtime.raw import (
     Raw,
     annotations_of,
@@ -52,12 +48,7 @@ from lateen.runtime.raw import (
     spec_of,
 )
 from lateen.runtime.tasks import cancel
-from lateen.runtime.volumes import (
-    VolumeUnsupported,
-    container_mounts,
-    generated_volumes,
-    remove_volumes,
-)
+from lateen.runtime.volumes import VolumeUnsupported, remove_volumes
 from lateen.source.client import ApiError, ApiUnavailable, AsyncClient
 
 logger = logging.getLogger(__name__)
@@ -71,8 +62,6 @@ PLAIN_DNS_ADDRESS = "10.96.0.11"
 """Cluster DNS without them: for proxies, which must find the real addresses of such hosts, and for
 pods without a proxy, for which the mesh's own addresses lead nowhere."""
 PROXY_READY_TIMEOUT = 30.0
-DRAIN_SECONDS = 1.0
-"""How long clients get to learn that the pod goes away before its application is told to stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +96,8 @@ class PodWorker:
     started_at: str = field(default_factory=now)
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
     _grace: float = 30.0
-    _drain: float = DRAIN_SECONDS
+    _drain: float | None = None
+    _settings: ProxySettings = field(default_factory=ProxySettings)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _published: Raw = field(default_factory=dict)
     _conditions: Conditions = field(default_factory=Conditions)
@@ -140,8 +130,9 @@ class PodWorker:
             return False
         return all(worker.ready for worker in self.containers)
 
-    def stop(self, grace: float, drain: float = DRAIN_SECONDS) -> None:
-        """Ask the pod to end; ``drain`` seconds are for its clients to go elsewhere."""
+    def stop(self, grace: float, drain: float | None = None) -> None:
+        """Ask the pod to end; ``drain`` seconds are for its clients to go elsewhere, by default
+        those of the proxy's settings."""
         self._grace = grace
         self._drain = drain
         self._stop.set()
@@ -245,12 +236,15 @@ class PodWorker:
         if owner:
             os.chown(directory, *owner)
         namespace, name = namespace_of(self.pod), name_of(self.pod)
-        query = f"namespace={namespace}&pod={name}&ip={self.ip}&mark=1"
-        keeper = CertificateKeeper(self.context.client, namespace, name, directory, owner=owner)
-        _, bootstrap = await asyncio.gather(
+        query = f"namespace={namespace}&pod={name}"
+        client = self.context.client
+        keeper = CertificateKeeper(client, namespace, name, directory, owner=owner)
+        _, bootstrap, found = await asyncio.gather(
             keeper.start(),
-            self.context.client.request("GET", f"/lateen/v1/bootstrap?{query}"),
+            client.request("GET", f"/lateen/v1/bootstrap?{query}&ip={self.ip}&mark=1"),
+            client.request("GET", f"/lateen/v1/proxy-settings?{query}"),
         )
+        self._settings = settings = proxy_settings(found, self.context.proxy_concurrency)
         self.certificate = keeper
         self._rotation = asyncio.create_task(keeper.run())
         write_private_json(directory / "bootstrap.json", bootstrap, user)
@@ -260,13 +254,17 @@ class PodWorker:
             self._start_envoy,
             self._connect,
             bootstrap_path=f"{PROXY_DIRECTORY}/bootstrap.json",
-            environment=proxy_environment(self.pod, self.context.domain),
-            concurrency=self.context.proxy_concurrency,
+            environment={
+                **settings.environment,
+                **proxy_environment(self.pod, settings.trust_domain),
+            },
+            concurrency=settings.concurrency,
+            drain_seconds=settings.drain_seconds,
             on_change=self._changed.set,
         )
         await proxy.start()
         self.proxy = proxy
-        if holds_application(self.pod) or is_gateway(self.pod):
+        if settings.hold_application or is_gateway(self.pod):
             await self._wait_for_proxy(proxy)
 
     async def _wait_for_proxy(self, proxy: ProxySupervisor) -> None:
@@ -318,32 +316,15 @@ class PodWorker:
         return True
 
     def _worker(self, raw: Raw, policy: str = "") -> ContainerWorker:
-        command = self.context.images.command(str(raw.get("image", "")), raw)
-        services: dict[str, str] = {}
-        if spec_of(self.pod).get("enableServiceLinks") is not False:
-            services = service_variables(self.context.cache.all("Service"), namespace_of(self.pod))
-        base = {"PATH": _PATH, "HOSTNAME": name_of(self.pod), **services, **command.env}
-        environment = container_environment(
-            self.pod, raw, self.ip, self.context.node_name, self.context.cache, base
-        )
-        security = {
-            **(spec_of(self.pod).get("securityContext") or {}),
-            **(raw.get("securityContext") or {}),
-        }
-        switches = self.context.node.can_switch_user
-        spec = ContainerSpec(
-            name=str(raw["name"]),
-            argv=tuple(expand(part, environment) for part in command.argv),
-            env=environment,
-            cwd=str(raw.get("workingDir") or "/"),
-            mounts=tuple(
-                container_mounts(
-                    raw, self._volumes.directories, environment, generated_volumes(self.pod)
-                )
-            ),
-            uid=security.get("runAsUser") if switches else None,
-            gid=security.get("runAsGroup") if switches else None,
-            read_only_root=bool(security.get("readOnlyRootFilesystem")),
+        spec = container_spec(
+            self.context.images,
+            self.context.cache,
+            self.pod,
+            raw,
+            self._volumes.directories,
+            ip=self.ip,
+            node_name=self.context.node_name,
+            switches_user=self.context.node.can_switch_user,
             log_path=self._log_path(str(raw["name"])),
         )
         sandbox = self.sandbox
@@ -397,7 +378,8 @@ class PodWorker:
 
     async def _leave_gracefully(self) -> None:
         deadline = time.monotonic() + self._grace
-        drain = min(self._drain, self._grace)
+        wanted = self._settings.termination_drain_seconds if self._drain is None else self._drain
+        drain = min(wanted, self._grace)
         if self.proxy is not None and self.proxy.ready and drain > 0:
             with contextlib.suppress(OSError, TimeoutError, NodeError):
                 async with asyncio.timeout(drain + 1):
@@ -495,6 +477,3 @@ class PodWorker:
                 running_since=running,
             )
         ]
-
-
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

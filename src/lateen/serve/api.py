@@ -24,11 +24,13 @@ from lateen.pki.tokens import TokenSubject
 from lateen.serve.connection import Connection
 from lateen.serve.control_plane import ControlPlane
 from lateen.serve.metrics import SHORT_NAMES
+from lateen.serve.proxy_settings import settings_for
 from lateen.serve.quarantine import describe
 from lateen.serve.serving import Serving
 from lateen.serve.status import config_dump, proxy_status
 from lateen.source.api_server import WAITER, WRITER, answer, finding_data
 from lateen.source.writing import Document, Outcome, Writer
+from lateen.translate.unused_kinds import snapshot_findings
 
 MAX_WAIT = 600.0
 """Longest time one request may wait, in seconds."""
@@ -51,6 +53,7 @@ def register(app: web.Application, control_plane: ControlPlane) -> None:
         ("POST", "/lateen/v1/tokens", _tokens),
         ("GET", "/openid/v1/jwks", _public_keys),
         ("GET", "/lateen/v1/bootstrap", _bootstrap),
+        ("GET", "/lateen/v1/proxy-settings", _proxy_settings),
         ("GET", "/lateen/v1/status", _status),
         ("GET", "/lateen/v1/proxies", _proxies),
         ("GET", "/lateen/v1/proxies/{name}/config", _config),
@@ -180,6 +183,15 @@ async def _bootstrap(plane: ControlPlane, request: web.Request) -> web.Response:
     return answer(data)
 
 
+async def _proxy_settings(plane: ControlPlane, request: web.Request) -> web.Response:
+    """What the agent starts a pod's proxy with: ``?namespace=NS&pod=POD``."""
+    namespace, name = request.query.get("namespace", ""), request.query.get("pod", "")
+    pod = _pod(plane, namespace, name)
+    if pod is None:
+        return _error(404, f"there is no pod {namespace}/{name}")
+    return answer(settings_for(plane.snapshot, pod))
+
+
 async def _status(plane: ControlPlane, _request: web.Request) -> web.Response:
     return answer(await _with_workers(plane, status_data(plane)))
 
@@ -189,6 +201,7 @@ def status_data(plane: ControlPlane) -> dict[str, object]:
     server = plane.server
     broken = [finding for found in plane.broken.values() for finding in found]
     broken += [finding for found in plane.broken_files.values() for finding in found]
+    findings = (*plane.snapshot.findings, *snapshot_findings(plane.snapshot))
     return {
         "ready": server.ready,
         "revision": plane.revision,
@@ -199,7 +212,7 @@ def status_data(plane: ControlPlane) -> dict[str, object]:
         "scopes": len(server.scopes),
         "quarantined": [describe(entry) for entry in plane.quarantine.entries],
         "broken": [finding_data(finding) for finding in broken],
-        "findings": [finding_data(finding) for finding in plane.snapshot.findings],
+        "findings": [finding_data(finding) for finding in findings],
     }
 
 

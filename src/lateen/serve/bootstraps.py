@@ -7,10 +7,12 @@ from collections.abc import Mapping
 
 from lateen import __version__
 from lateen.api.core.pod import Pod
+from lateen.api.meshconfig.proxy_config import ProxyStatsMatcher
 from lateen.api.resource import ObjectKey
 from lateen.envoy.bootstrap import BootstrapConfig, as_dict
 from lateen.model.proxies import INTERCEPTION_ANNOTATION, PROXY_CONTAINER, node_id, proxy_type
 from lateen.model.proxy import ProxyType
+from lateen.model.proxy_settings import environment_of, proxy_config_of
 from lateen.model.service import Locality
 from lateen.model.snapshot import Snapshot
 from lateen.model.workloads import (
@@ -25,6 +27,7 @@ from lateen.pki.identity import control_plane_id
 _PREFIXES = "sidecar.istio.io/statsInclusionPrefixes"
 _SUFFIXES = "sidecar.istio.io/statsInclusionSuffixes"
 _EXPRESSIONS = "sidecar.istio.io/statsInclusionRegexps"
+_META = "ISTIO_META_"
 _BUCKETS = "sidecar.istio.io/statsHistogramBuckets"
 
 
@@ -44,8 +47,11 @@ def bootstrap_for(
     meta = pod.metadata
     kind = proxy_type(pod)
     identity = pod_identity(pod, snapshot.trust_domain)
+    settings = proxy_config_of(snapshot, pod)
+    kept = settings.proxy_stats_matcher or ProxyStatsMatcher()
     own = address or (pod.status.pod_ip if pod.status is not None else "") or "127.0.0.1"
     metadata: dict[str, object] = {
+        **_node_metadata(environment_of(settings)),
         "NAME": meta.name,
         "NAMESPACE": meta.namespace,
         "SERVICE_ACCOUNT": identity.service_account,
@@ -71,11 +77,35 @@ def bootstrap_for(
         gateway=kind is not ProxyType.SIDECAR,
         mark=mark,
         histogram_buckets=_buckets(meta.annotations.get(_BUCKETS, "")),
-        stats_prefixes=_list(meta.annotations.get(_PREFIXES, "")),
-        stats_suffixes=_list(meta.annotations.get(_SUFFIXES, "")),
-        stats_expressions=_list(meta.annotations.get(_EXPRESSIONS, "")),
+        stats_prefixes=(*kept.inclusion_prefixes, *_list(meta.annotations.get(_PREFIXES, ""))),
+        stats_suffixes=(*kept.inclusion_suffixes, *_list(meta.annotations.get(_SUFFIXES, ""))),
+        stats_expressions=(
+            *kept.inclusion_regexps,
+            *_list(meta.annotations.get(_EXPRESSIONS, "")),
+        ),
     )
-    return as_dict(config)
+    data: dict[str, object] = as_dict(config)
+    if settings.runtime_values:
+        _add_runtime_values(data, settings.runtime_values)
+    return data
+
+
+def _node_metadata(environment: Mapping[str, str]) -> dict[str, object]:
+    """Istio's node metadata from variables: ``ISTIO_META_NAME`` is ``NAME``."""
+    return {
+        name.removeprefix(_META): value
+        for name, value in environment.items()
+        if name.startswith(_META) and name != _META
+    }
+
+
+def _add_runtime_values(data: dict[str, object], values: Mapping[str, str]) -> None:
+    """Put ``ProxyConfig.runtimeValues`` above what the bootstrap sets by itself."""
+    runtime = data["layered_runtime"]
+    layers = runtime["layers"] if isinstance(runtime, dict) else []
+    # Envoy reads numbers and booleans in text as such, and an empty value is not set.
+    given = {name: value for name, value in values.items() if value}
+    layers.insert(1, {"name": "mesh", "static_layer": given})
 
 
 def _locality(snapshot: Snapshot, pod: Pod) -> Locality:

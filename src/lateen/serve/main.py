@@ -259,9 +259,11 @@ def _mesh_config(path: Path) -> MeshConfig:
     from lateen.api.findings import Severity
     from lateen.api.locate import with_positions
     from lateen.api.meshconfig import parse_mesh_config
+    from lateen.translate.mesh_settings import file_findings
 
     text = path.read_text()
     mesh, findings = parse_mesh_config(text, str(path))
+    findings += file_findings(mesh, str(path))
     for finding in with_positions(findings, {str(path): text}.get):
         if finding.severity is Severity.ERROR:
             raise OSError(f"{path}:{finding.line}: {finding.message}")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from lateen.api.findings import Finding
 from lateen.api.resource import Resource
 from lateen.api.rule import Rule
 from lateen.model.kinds import GroupKind
+from lateen.model.snapshot import Snapshot
 from lateen.translate import rules
 from lateen.translate.coverage import NOT_ENFORCED, WITHOUT_EFFECT, resource_findings
+from lateen.translate.memo import Identity, Memo
+from lateen.translate.mesh_settings import setting_findings
 
 _GATEWAY_API = "gateway.networking.k8s.io"
 _EXPERIMENTAL = "gateway.networking.x-k8s.io"
@@ -18,7 +23,6 @@ NOT_ACTED_ON: dict[GroupKind, str] = {
     ("networking.k8s.io", "Ingress"): "use a Gateway and a VirtualService",
     ("networking.k8s.io", "IngressClass"): "it goes with Ingress",
     ("networking.istio.io", "WorkloadGroup"): "machines do not register themselves yet",
-    ("networking.istio.io", "ProxyConfig"): "use `lateen up --concurrency` for worker threads",
     **{
         (_GATEWAY_API, kind): _NOT_TRANSLATED
         for kind in (
@@ -43,6 +47,20 @@ NOT_ACTED_ON: dict[GroupKind, str] = {
 """Kinds, and why or what to use instead."""
 
 
+_said: Memo[tuple[Finding, ...]] = Memo()
+
+
+def snapshot_findings(snapshot: Snapshot) -> tuple[Finding, ...]:
+    """`effect_findings` of all objects in ``snapshot``; for pods that a workload made its own
+    says it."""
+    found = [
+        _said.get(Identity(resource), partial(effect_findings, resource))
+        for resource in snapshot.resources()
+        if not resource.metadata.owner_references
+    ]
+    return tuple(finding for each in found for finding in each)
+
+
 def effect_findings(resource: Resource) -> tuple[Finding, ...]:
     """What ``resource`` asks for and does not get, whichever proxies it would be for.
 
@@ -55,7 +73,7 @@ def effect_findings(resource: Resource) -> tuple[Finding, ...]:
     reason = WITHOUT_EFFECT.get(kind) or NOT_ACTED_ON.get(kind)
     if reason:
         return (_finding(resource, rules.NO_EFFECT_YET, reason, "without effect"),)
-    return resource_findings(resource)
+    return (*resource_findings(resource), *setting_findings(resource))
 
 
 def _finding(resource: Resource, rule: Rule, reason: str, what: str) -> Finding:

@@ -35,7 +35,8 @@ _WITHOUT_EFFECT = {
 
 
 def validate_pod(obj: Pod, report: Report) -> None:
-    """Check a pod's specification."""
+    """Check a pod's specification and what it sets for its proxy."""
+    _proxy_settings(report)
     _pod_spec(obj.spec, ("spec",), report)
 
 
@@ -48,6 +49,7 @@ def validate_workload(
         problem = label_key_problem(key) or label_value_problem(value)
         if problem:
             report.error(BAD_LABELS, (*path, "metadata", "labels", key), problem)
+    _proxy_settings(report)
     _pod_spec(template.spec, (*path, "spec"), report)
     if isinstance(obj, Job | CronJob):
         if template.spec.restart_policy == "Always":
@@ -91,6 +93,16 @@ def selects(selector: LabelSelector, labels: dict[str, str]) -> bool:
         if not holds:
             return False
     return True
+
+
+def _proxy_settings(report: Report) -> None:
+    """The annotation ``proxy.istio.io/config``, which keeps an object out when it is broken."""
+    # Here, because the mesh configuration is built from networking's messages.
+    from lateen.api.meshconfig import annotated, proxy_config_in
+
+    found = annotated(report.resource.object)
+    if found is not None:
+        report.findings += proxy_config_in(found[0], report.resource, found[1])[1]
 
 
 def _pod_spec(spec: PodSpec, path: FieldPath, report: Report) -> None:

@@ -10,11 +10,14 @@ from lateen.api.meshconfig.networks import MeshNetworks
 from lateen.api.meshconfig.operator import IstioOperator
 from lateen.api.meshconfig.proxy_config import ProxyConfig
 from lateen.api.meshconfig.reading import (
+    annotated,
     mesh_config_in,
     mesh_config_of,
+    overlay_proxy_config,
     parse_mesh_config,
     parse_mesh_networks,
     parse_proxy_config,
+    proxy_config_in,
 )
 from lateen.api.report import Report
 from lateen.api.validate import Validator
@@ -50,9 +53,12 @@ __all__ = [
     "MeshConfig",
     "MeshNetworks",
     "ProxyConfig",
+    "annotated",
     "mesh_config_in",
     "mesh_config_of",
+    "overlay_proxy_config",
     "parse_mesh_config",
     "parse_mesh_networks",
     "parse_proxy_config",
+    "proxy_config_in",
 ]

@@ -177,7 +177,8 @@ class ProxyConfig(Message, frozen=True, kw_only=True):
 
     Durations are text. ``concurrency`` is the number of worker threads: unset takes the CPU
     limit, 0 all cores. ``drain_duration`` bounds the draining of connections on configuration
-    change, ``termination_drain_duration`` the one before exit.
+    change (Istio: 45 s), ``termination_drain_duration`` the one before exit (Istio: 5 s); unset,
+    who runs the proxy decides.
     """
 
     config_path: str = "./etc/istio/proxy"
@@ -187,7 +188,7 @@ class ProxyConfig(Message, frozen=True, kw_only=True):
         Literal["APP_LABEL_AND_NAMESPACE", "CANONICAL_NAME_ONLY", "CANONICAL_NAME_AND_NAMESPACE"]
         | None
     ) = None
-    drain_duration: Duration = "45s"
+    drain_duration: Duration | None = None
     parent_shutdown_duration: Duration | None = None
     discovery_address: str = "istiod.istio-system.svc:15012"
     discovery_refresh_delay: Duration | None = None
@@ -214,7 +215,7 @@ class ProxyConfig(Message, frozen=True, kw_only=True):
     status_port: Int32 = 15020
     extra_stat_tags: list[str] = []
     gateway_topology: Topology = Topology()
-    termination_drain_duration: Duration = "5s"
+    termination_drain_duration: Duration | None = None
     mesh_id: str = ""
     readiness_probe: ReadinessProbe | None = None
     proxy_stats_matcher: ProxyStatsMatcher | None = None

@@ -24,7 +24,7 @@ from lateen.api.meshconfig.validation import (
     validate_mesh_networks,
     validate_proxy_config,
 )
-from lateen.api.resource import ObjectKey, Provenance, Resource
+from lateen.api.resource import ApiObject, ObjectKey, Provenance, Resource
 from lateen.api.rule import Rule
 from lateen.api.yamltext import MAX_TEXT, YamlError, load, split_documents
 
@@ -103,22 +103,57 @@ def parse_proxy_config(
 ) -> tuple[ProxyConfig, list[Finding]]:
     """A pod's ``proxy.istio.io/config`` annotation over the mesh's ``defaultConfig``.
 
-    A field that the annotation sets replaces the mesh's whole field, except ``proxyMetadata``,
-    which is merged by key.
+    A field that the annotation sets replaces the mesh's whole field, except ``proxyMetadata`` and
+    ``runtimeValues``, which are merged by key.
     """
-    reader = _Reader(Provenance(path, origin="annotation"), None, ())
+    return overlay_proxy_config(text, mesh.default_config, path)
+
+
+def overlay_proxy_config(
+    text: str, base: ProxyConfig, path: str = "-"
+) -> tuple[ProxyConfig, list[Finding]]:
+    """The ProxyConfig in a YAML text over ``base``, as `parse_proxy_config` says, and what is
+    wrong with it; with an error the result is ``base``."""
+    return _overlay(text, base, _Reader(Provenance(path, origin="annotation"), None, ()))
+
+
+def proxy_config_in(
+    text: str, resource: Resource, path: FieldPath
+) -> tuple[ProxyConfig, list[Finding]]:
+    """The ProxyConfig in an annotation at ``path`` of ``resource``, over the defaults."""
+    reader = _Reader(resource.provenance, resource.key, path)
+    return _overlay(text, ProxyConfig(), reader)
+
+
+def annotated(obj: ApiObject) -> tuple[str, FieldPath] | None:
+    """The annotation ``proxy.istio.io/config`` of a pod, or of the pods that a workload makes,
+    and where it stands; None without one."""
+    spec = getattr(obj, "spec", None)
+    job = getattr(spec, "job_template", None)
+    template = getattr(spec if job is None else job.spec, "template", None)
+    path: FieldPath = ("metadata", "annotations")
+    if template is not None:
+        path = (*(("spec", "jobTemplate") if job is not None else ()), "spec", "template", *path)
+    elif obj.kind != "Pod":
+        return None
+    metadata = getattr(obj if template is None else template, "metadata", None)
+    text = getattr(metadata, "annotations", {}).get(PROXY_CONFIG_ANNOTATION, "")
+    return (text, (*path, PROXY_CONFIG_ANNOTATION)) if text else None
+
+
+def _overlay(text: str, base: ProxyConfig, reader: _Reader) -> tuple[ProxyConfig, list[Finding]]:
     value = _load(text, reader)
     config = _convert(value, ProxyConfig, reader)
     if reader.has_errors:
-        return mesh.default_config, reader.findings
+        return base, reader.findings
     given = _spelt(value, ProxyConfig) if isinstance(value, dict) else set()
     changes = {name: getattr(config, name) for name in given}
-    if "proxy_metadata" in changes:
-        base = mesh.default_config.proxy_metadata
-        changes["proxy_metadata"] = {**base, **config.proxy_metadata}
-    merged = msgspec.structs.replace(mesh.default_config, **changes)
-    validate_proxy_config(merged, reader.add)
-    return (mesh.default_config if reader.has_errors else merged), reader.findings
+    for merged in ("proxy_metadata", "runtime_values"):
+        if merged in changes:
+            changes[merged] = {**getattr(base, merged), **changes[merged]}
+    result = msgspec.structs.replace(base, **changes)
+    validate_proxy_config(result, reader.add)
+    return (base if reader.has_errors else result), reader.findings
 
 
 def mesh_config_of(

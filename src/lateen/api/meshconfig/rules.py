@@ -32,12 +32,6 @@ SEVERAL_CONFIGURATIONS = Rule(
     "A mesh has one configuration; the others have no effect.",
     Severity.WARNING,
 )
-NO_EFFECT = Rule(
-    "LT0707",
-    "Setting without effect",
-    "The proxy cannot do this; traffic is handled as if it was not set.",
-    Severity.WARNING,
-)
 
 RULES = (
     UNKNOWN_SETTING,
@@ -46,5 +40,4 @@ RULES = (
     BAD_CURVES,
     BAD_NETWORK,
     SEVERAL_CONFIGURATIONS,
-    NO_EFFECT,
 )

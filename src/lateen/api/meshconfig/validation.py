@@ -85,9 +85,11 @@ def validate_proxy_config(config: ProxyConfig, add: Problems, path: FieldPath = 
     _check_port(config.proxy_admin_port, (*path, "proxyAdminPort"), report)
     _check_port(config.status_port, (*path, "statusPort"), report)
     where = (*path, "drainDuration")
-    _check_duration(config.drain_duration, where, _SECOND, 0, report, step=_SECOND)
+    if config.drain_duration is not None:
+        _check_duration(config.drain_duration, where, _SECOND, 0, report, step=_SECOND)
     where = (*path, "terminationDrainDuration")
-    _check_duration(config.termination_drain_duration, where, 0, 0, report)
+    if config.termination_drain_duration is not None:
+        _check_duration(config.termination_drain_duration, where, 0, 0, report)
     if config.concurrency is not None and config.concurrency < 0:
         report.error(rules.BAD_SETTING, (*path, "concurrency"), "concurrency must not be negative")
     if config.control_plane_auth_policy == "INHERIT":
@@ -116,12 +118,6 @@ def validate_proxy_config(config: ProxyConfig, add: Problems, path: FieldPath = 
     ):
         if service is not None and service.address and not _is_host_port(service.address):
             _bad_address(service.address, (*path, name, "address"), report)
-    if config.private_key_provider is not None:
-        report.warn(
-            rules.NO_EFFECT,
-            (*path, "privateKeyProvider"),
-            "the stock Envoy has no accelerated private keys",
-        )
 
 
 def _check_trust_domains(mesh: MeshConfig, report: MeshReport) -> None:
