@@ -12,6 +12,7 @@ from benchmarks.scale.wire import (
     ENDPOINT,
     LISTENER,
     ROUTE,
+    VIRTUAL_HOST,
     Response,
     Scanner,
     delta_request,
@@ -100,12 +101,13 @@ class SimulatedProxy:
         known = dict(self.asked) if self.held else {}
         self.asked = known
         self._ask(CLUSTER)
-        for type_url in (ENDPOINT, LISTENER, ROUTE):
+        for type_url in (ENDPOINT, LISTENER, ROUTE, VIRTUAL_HOST):
             if type_url in known:
                 self._ask(type_url)
 
     def take(self, data: bytes, watched: tuple[str, str]) -> None:
-        """Take in a response and acknowledge it. ``watched`` is a type and a name (or "")."""
+        """Take in a response and acknowledge it. ``watched`` is a type and a name (or ""); with a
+        route configuration its virtual hosts are."""
         response = self.scanner.scan(data)
         kind = response.type_url
         totals = self.totals
@@ -124,10 +126,8 @@ class SimulatedProxy:
         self.answered.add(kind)
         if not self.complete_at and self._is_complete():
             self.complete_at = now
-        if kind == watched[0] and not self.seen_at:
-            name = watched[1]
-            if not name or any(entry[0] == name for entry in response.entries):
-                self.seen_at = now
+        if not self.seen_at and _is_watched(response, *watched):
+            self.seen_at = now
 
     def _follow(self, response: Response) -> None:
         """Acknowledge, and ask for what the response makes it need."""
@@ -151,6 +151,8 @@ class SimulatedProxy:
             elif before is None:
                 self.asked[needed] = frozenset()
                 self.answered.add(needed)
+        if kind == ROUTE and response.references and VIRTUAL_HOST not in self.asked:
+            self._ask(VIRTUAL_HOST)
         if LISTENER not in self.asked and (kind == ENDPOINT or ENDPOINT in self.answered):
             self._ask(LISTENER)
 
@@ -190,9 +192,20 @@ class SimulatedProxy:
     def _is_complete(self) -> bool:
         if not {CLUSTER, LISTENER} <= self.answered:
             return False
+        if VIRTUAL_HOST in self.asked and VIRTUAL_HOST not in self.answered:
+            return False
         return all(
             self.asked.get(kind) is not None
             and (kind in self.answered or not self.asked[kind])
             and (not self.delta or kind in self.answered)
             for kind in (ENDPOINT, ROUTE)
         )
+
+
+def _is_watched(response: Response, type_url: str, name: str) -> bool:
+    names = (entry[0] for entry in response.entries)
+    if response.type_url == type_url:
+        return not name or name in names
+    if (response.type_url, type_url) != (VIRTUAL_HOST, ROUTE):
+        return False
+    return any(not name or found.startswith(f"{name}/") for found in names)

@@ -16,7 +16,8 @@ CLUSTER = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
 ENDPOINT = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
 LISTENER = "type.googleapis.com/envoy.config.listener.v3.Listener"
 ROUTE = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
-SHORT = {CLUSTER: "cds", ENDPOINT: "eds", LISTENER: "lds", ROUTE: "rds"}
+VIRTUAL_HOST = "type.googleapis.com/envoy.config.route.v3.VirtualHost"
+SHORT = {CLUSTER: "cds", ENDPOINT: "eds", LISTENER: "lds", ROUTE: "rds", VIRTUAL_HOST: "vhds"}
 LONG = {short: url for url, short in SHORT.items()}
 
 _HTTP_MANAGER = (
@@ -32,7 +33,8 @@ Entry = tuple[str, str]
 @dataclass(frozen=True, slots=True, eq=False)
 class Response:
     """What matters of a discovery response. ``references`` are the names that its resources make
-    a proxy ask for: endpoints for clusters, route configurations for listeners."""
+    a proxy ask for: endpoints for clusters, route configurations for listeners, and (by the name of
+    the route configuration) virtual hosts for route configurations that do not have them inline."""
 
     type_url: str
     nonce: str
@@ -214,12 +216,12 @@ def _response(
     size: int,
 ) -> Response:
     found: dict[str, None] = {}
-    if type_url in (CLUSTER, LISTENER):
+    names = _REFERENCES.get(type_url)
+    if names is not None:
         for entry, body in bodies:
             known = _references.get(entry)
             if known is None:
-                made = _endpoint_name(body) if type_url == CLUSTER else _route_names(body)
-                known = _references[entry] = tuple(made)
+                known = _references[entry] = tuple(names(body))
             found.update(dict.fromkeys(known))
     entries = tuple(entry for entry, _ in bodies)
     return Response(type_url, nonce, version, entries, removed, tuple(found), size)
@@ -288,6 +290,16 @@ def _managed_routes(network_filter: bytes) -> Iterator[str]:
         for place, rds in fields(_any_value(config)):
             if place == 3 and isinstance(rds, bytes):
                 yield from (v.decode() for n, v in fields(rds) if n == 2 and isinstance(v, bytes))
+
+
+def _discovered_hosts(route: bytes) -> Iterator[str]:
+    found = dict(fields(route))
+    name = found.get(1)
+    if 9 in found and isinstance(name, bytes):  # RouteConfiguration.vhds
+        yield name.decode()
+
+
+_REFERENCES = {CLUSTER: _endpoint_name, LISTENER: _route_names, ROUTE: _discovered_hosts}
 
 
 def _varint(data: bytes, position: int) -> tuple[int, int]:

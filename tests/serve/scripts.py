@@ -13,6 +13,7 @@ from lateen.model.discovery import (
     ENDPOINT,
     LISTENER,
     ROUTE,
+    VIRTUAL_HOST,
     DiscoveryResource,
 )
 from lateen.serve import wire
@@ -26,7 +27,7 @@ from lateen.serve.protocol import (
 from lateen.serve.session import Session, Target
 from lateen.serve.views import Message, View, updated
 
-SHORT = {"CDS": CLUSTER, "EDS": ENDPOINT, "LDS": LISTENER, "RDS": ROUTE}
+SHORT = {"CDS": CLUSTER, "EDS": ENDPOINT, "LDS": LISTENER, "RDS": ROUTE, "VHDS": VIRTUAL_HOST}
 LONG = {url: name for name, url in SHORT.items()}
 ENCODER = Encoder(wire.encode_delta, wire.encode_state, wire.encode_named_empty)
 

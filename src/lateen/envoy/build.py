@@ -19,7 +19,7 @@ from lateen.ir.cluster import Cluster, LoadAssignment
 from lateen.ir.listener import FilterChain, HttpConnectionManager, Listener
 from lateen.ir.origin import Origin
 from lateen.ir.proxy_config import ProxyConfiguration
-from lateen.ir.route import RouteConfiguration
+from lateen.ir.route import RouteConfiguration, VirtualHost
 from lateen.model import discovery
 from lateen.model.discovery import DiscoveryResource, ResourceSet
 
@@ -31,14 +31,14 @@ class _Memo:
     """Results by identity of their input, dropped when the input is."""
 
     def __init__(self) -> None:
-        self._entries: dict[int, tuple[weakref.ref[Any], DiscoveryResource]] = {}
+        self._entries: dict[tuple[int, str], tuple[weakref.ref[Any], DiscoveryResource]] = {}
 
-    def get(self, part: Part) -> DiscoveryResource:
-        key = id(part)
+    def get(self, part: Part | VirtualHost, within: str = "") -> DiscoveryResource:
+        key = (id(part), within)
         entry = self._entries.get(key)
         if entry is not None and entry[0]() is part:
             return entry[1]
-        made = _make(part)
+        made = _make_host(within, part) if isinstance(part, VirtualHost) else _make(part)
         entries = self._entries
 
         def forget(reference: weakref.ref[Any]) -> None:
@@ -68,7 +68,25 @@ def resources(config: ProxyConfiguration) -> ResourceSet:
         discovery.ENDPOINT: _named(config.load_assignments),
         discovery.LISTENER: _named(config.listeners),
         discovery.ROUTE: _named(config.routes),
+        discovery.VIRTUAL_HOST: {host.name: host for host in virtual_hosts(config.routes)},
     }
+
+
+def virtual_hosts(configurations: Iterable[RouteConfiguration]) -> Iterator[DiscoveryResource]:
+    """The virtual hosts that are resources of their own, of all ``configurations``."""
+    for part in configurations:
+        if part.discover_hosts:
+            yield from (_memo.get(host, part.name) for host in part.virtual_hosts)
+
+
+def whole_route(
+    configuration: DiscoveryResource, hosts: Iterable[DiscoveryResource]
+) -> DiscoveryResource:
+    """A route configuration with its virtual hosts in it, for those that cannot ask for them."""
+    found = tuple(hosts)
+    body = routes.with_hosts(configuration.body, (host.body for host in found))
+    keys = dict.fromkeys(key for item in (configuration, *found) for key in item.origins)
+    return make(configuration.type_url, configuration.name, body, tuple(keys))
 
 
 def memoised() -> int:
@@ -114,11 +132,20 @@ def _make(part: Part) -> DiscoveryResource:
             body = listeners.listener_bytes(part)
             keys = metadata.object_keys(*_listener_origins(part))
             return make(discovery.LISTENER, part.name, body, keys)
+        case RouteConfiguration(discover_hosts=True):
+            body = routes.discovered_bytes(part)
+            return make(discovery.ROUTE, part.name, body, metadata.object_keys(part.origins))
         case RouteConfiguration():
             body = routes.route_configuration_bytes(part)
             return make(
                 discovery.ROUTE, part.name, body, metadata.object_keys(*_route_origins(part))
             )
+
+
+def _make_host(configuration: str, part: VirtualHost) -> DiscoveryResource:
+    name = routes.host_name(configuration, part.name)
+    body = routes.discovered_host_bytes(configuration, part)
+    return make(discovery.VIRTUAL_HOST, name, body, metadata.object_keys(*_host_origins(part)))
 
 
 def _listener_origins(part: Listener) -> Iterator[tuple[Origin, ...]]:
@@ -138,6 +165,10 @@ def _chain_origins(chain: FilterChain) -> Iterator[tuple[Origin, ...]]:
 def _route_origins(part: RouteConfiguration) -> Iterator[tuple[Origin, ...]]:
     yield part.origins
     for host in part.virtual_hosts:
-        yield host.origins
-        for route in host.routes:
-            yield route.origins
+        yield from _host_origins(host)
+
+
+def _host_origins(part: VirtualHost) -> Iterator[tuple[Origin, ...]]:
+    yield part.origins
+    for route in part.routes:
+        yield route.origins

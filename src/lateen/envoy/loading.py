@@ -83,7 +83,9 @@ def _parts(resources: Iterable[DiscoveryResource]) -> list[_Part]:
     for resource in resources:
         by_type.setdefault(resource.type_url, {})[resource.name] = decode.to_dict(resource)
     endpoints = by_type.get(discovery.ENDPOINT, {})
-    routes = by_type.get(discovery.ROUTE, {})
+    routes = _complete(
+        by_type.get(discovery.ROUTE, {}), by_type.get(discovery.VIRTUAL_HOST, {}).values()
+    )
     used: set[str] = set()
     parts: list[_Part] = []
     for name, cluster in by_type.get(discovery.CLUSTER, {}).items():
@@ -96,6 +98,22 @@ def _parts(resources: Iterable[DiscoveryResource]) -> list[_Part]:
         if name not in used
     ]
     return parts
+
+
+def _complete(
+    routes: dict[str, dict[str, Any]], hosts: Iterable[dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Route configurations with the virtual hosts that Envoy would ask the control plane for."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for host in hosts:
+        found.setdefault(host["name"].rpartition("/")[0], []).append(host)
+    return {
+        name: {
+            **{key: value for key, value in route.items() if key != "vhds"},
+            "virtual_hosts": [*route.get("virtual_hosts", []), *found.get(name, [])],
+        }
+        for name, route in routes.items()
+    }
 
 
 def _with_endpoints(

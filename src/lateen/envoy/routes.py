@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 
 from envoy.config.core.v3 import base_pb2
 from envoy.config.route.v3 import route_components_pb2 as route_pb2
@@ -15,7 +16,7 @@ from envoy.extensions.retry.priority.previous_priorities.v3 import previous_prio
 from envoy.type.matcher.v3 import regex_pb2
 from google.protobuf import any_pb2
 
-from lateen.envoy import matches, metadata, values
+from lateen.envoy import matches, metadata, tls, values
 from lateen.envoy.fragments import Fragments
 from lateen.ir.route import (
     Cors,
@@ -58,12 +59,50 @@ def route_configuration(source: RouteConfiguration) -> configuration_pb2.RouteCo
 def route_configuration_bytes(source: RouteConfiguration) -> bytes:
     """`route_configuration`, serialised; virtual hosts that did not change are not made again."""
     body: bytes = _settings(source).SerializeToString(deterministic=True)
-    hosts = (values.delimited(_FIELD_HOSTS, _hosts.get(host)) for host in source.virtual_hosts)
-    return body + b"".join(hosts)
+    return with_hosts(body, (_named(host.name, host) for host in source.virtual_hosts))
+
+
+def discovered_bytes(source: RouteConfiguration) -> bytes:
+    """A ``RouteConfiguration`` whose virtual hosts are asked for from the control plane."""
+    body: bytes = _settings(source).SerializeToString(deterministic=True)
+    return body + _vhds()
+
+
+def host_name(configuration: str, virtual_host: str) -> str:
+    """Resource name of a virtual host: Envoy tells the route configuration by what is before the
+    last slash (VHDS, "Virtual host resource naming convention")."""
+    return f"{configuration}/{virtual_host}"
+
+
+def discovered_host_bytes(configuration: str, source: VirtualHost) -> bytes:
+    """A ``VirtualHost`` as a resource of its own. Envoy removes it by its own name, not that of the
+    resource, so both have to be the same."""
+    return _named(host_name(configuration, source.name), source)
+
+
+def with_hosts(configuration: bytes, hosts: Iterable[bytes]) -> bytes:
+    """A discovered ``RouteConfiguration`` put together with its virtual hosts."""
+    own = configuration.removesuffix(_vhds())
+    return own + b"".join(values.delimited(_FIELD_HOSTS, host) for host in hosts)
+
+
+@functools.cache
+def _vhds() -> bytes:
+    part = configuration_pb2.RouteConfiguration()
+    part.vhds.config_source.CopyFrom(tls.ads())
+    body: bytes = part.SerializeToString(deterministic=True)
+    return body
+
+
+def _named(name: str, source: VirtualHost) -> bytes:
+    return values.delimited(_FIELD_HOST_NAME, name.encode()) + _hosts.get(source)
 
 
 def _host_bytes(source: VirtualHost) -> bytes:
-    body: bytes = _virtual_host(source).SerializeToString(deterministic=True)
+    """All but the name, which is not the same everywhere."""
+    host = _virtual_host(source)
+    host.ClearField("name")
+    body: bytes = host.SerializeToString(deterministic=True)
     return body
 
 
@@ -71,6 +110,7 @@ _hosts: Fragments[VirtualHost] = Fragments(_host_bytes)
 _FIELD_HOSTS = configuration_pb2.RouteConfiguration.DESCRIPTOR.fields_by_name[
     "virtual_hosts"
 ].number
+_FIELD_HOST_NAME = route_pb2.VirtualHost.DESCRIPTOR.fields_by_name["name"].number
 
 
 def _settings(source: RouteConfiguration) -> configuration_pb2.RouteConfiguration:

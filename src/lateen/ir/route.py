@@ -268,3 +268,6 @@ class RouteConfiguration:
     virtual_hosts: tuple[VirtualHost, ...] = ()
     ignore_port_in_host: bool = True
     origins: tuple[Origin, ...] = ()
+    discover_hosts: bool = False
+    """Virtual hosts are resources of their own (``RouteConfiguration.vhds``), so that a change of
+    one does not send all again."""

@@ -11,11 +11,13 @@ CLUSTER = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
 ENDPOINT = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
 LISTENER = "type.googleapis.com/envoy.config.listener.v3.Listener"
 ROUTE = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
+VIRTUAL_HOST = "type.googleapis.com/envoy.config.route.v3.VirtualHost"
 SECRET = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
 EXTENSION = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig"
 
-TYPES_IN_PUSH_ORDER = (CLUSTER, ENDPOINT, LISTENER, ROUTE, SECRET, EXTENSION)
-"""Make before break: clusters and endpoints before the listeners and routes that use them."""
+TYPES_IN_PUSH_ORDER = (CLUSTER, ENDPOINT, LISTENER, ROUTE, VIRTUAL_HOST, SECRET, EXTENSION)
+"""Make before break: clusters and endpoints before the listeners and routes that use them, route
+configurations before their virtual hosts, which Envoy takes only for those it has."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)

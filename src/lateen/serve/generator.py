@@ -15,6 +15,7 @@ from lateen.model.discovery import (
     ENDPOINT,
     LISTENER,
     ROUTE,
+    VIRTUAL_HOST,
     DiscoveryResource,
     ResourceSet,
 )
@@ -58,7 +59,15 @@ class IncrementalMismatch(Exception):
 class _Outbound:
     """Everything towards other services that sidecars with the same view of the mesh share."""
 
-    __slots__ = ("clusters", "endpoints", "listeners", "routes", "scope", "snapshot")
+    __slots__ = (
+        "clusters",
+        "endpoints",
+        "listeners",
+        "routes",
+        "scope",
+        "snapshot",
+        "virtual_hosts",
+    )
 
     def __init__(
         self,
@@ -68,6 +77,7 @@ class _Outbound:
         endpoints: Shared,
         listeners: Shared,
         routes: Shared,
+        virtual_hosts: Shared,
     ) -> None:
         self.snapshot = snapshot
         self.scope = scope
@@ -75,6 +85,7 @@ class _Outbound:
         self.endpoints = endpoints
         self.listeners = listeners
         self.routes = routes
+        self.virtual_hosts = virtual_hosts
 
     def same_as(self, other: _Outbound) -> bool:
         """Whether all resources are the very same."""
@@ -83,6 +94,7 @@ class _Outbound:
             and self.endpoints is other.endpoints
             and self.listeners is other.listeners
             and self.routes is other.routes
+            and self.virtual_hosts is other.virtual_hosts
         )
 
 
@@ -116,6 +128,7 @@ class SidecarResources(Mapping[str, Mapping[str, DiscoveryResource]]):
             if listeners is None
             else listeners,
             ROUTE: outbound.routes,
+            VIRTUAL_HOST: outbound.virtual_hosts,
         }
 
     def __getitem__(self, type_url: str) -> Mapping[str, DiscoveryResource]:
@@ -246,6 +259,7 @@ class MeshGenerator:
             before.endpoints,
             before.listeners,
             before.routes,
+            before.virtual_hosts,
         )
         if wanted & part.CLUSTERS:
             after.clusters = self._shared(CLUSTER, configuration.outbound_clusters(view))
@@ -258,9 +272,9 @@ class MeshGenerator:
         if wanted & part.LISTENERS:
             after.listeners = self._shared(LISTENER, configuration.outbound_listeners(view))
         if wanted & part.ROUTES:
-            after.routes = self._shared(ROUTE, configuration.all_routes(view))
+            after.routes, after.virtual_hosts = self._routes(view)
         else:
-            after.routes = self._with_routes(view, before, found)
+            self._update_routes(after, view, found)
         if not after.same_as(before):
             self._translations += 1
         self._updates[id(before)] = (before, after)
@@ -292,17 +306,28 @@ class MeshGenerator:
         }
         return _replaced(CLUSTER, before.clusters, changed)
 
-    def _with_routes(self, view: View, before: _Outbound, found: impact.Impact) -> Shared:
+    def _update_routes(self, part: _Outbound, view: View, found: impact.Impact) -> None:
         """New route configurations where changed VirtualServices have a say."""
         relevant = self._impact.routings_for(found, view.scope)
         if not relevant:
-            return before.routes
-        changed = {
-            name: self._build.resource(self._configuration.route_configuration(view, name))
+            return
+        made = [
+            self._configuration.route_configuration(view, name)
             for name in sorted(self._impact.route_names(view, relevant))
-            if name in before.routes
-        }
-        return _replaced(ROUTE, before.routes, changed)
+            if name in part.routes
+        ]
+        changed = {item.name: self._build.resource(item) for item in made}
+        part.routes = _replaced(ROUTE, part.routes, changed)
+        kept = [
+            host
+            for name, host in part.virtual_hosts.items()
+            if name.rpartition("/")[0] not in changed
+        ]
+        part.virtual_hosts = shared(VIRTUAL_HOST, [*kept, *self._build.virtual_hosts(made)])
+
+    def _routes(self, view: View) -> tuple[Shared, Shared]:
+        made = self._configuration.all_routes(view)
+        return self._shared(ROUTE, made), shared(VIRTUAL_HOST, self._build.virtual_hosts(made))
 
     def _new_outbound(self, snapshot: Snapshot, scope: Scope) -> _Outbound:
         self._translations += 1
@@ -313,7 +338,7 @@ class MeshGenerator:
             self._shared(CLUSTER, configuration.outbound_clusters(view)),
             self._shared(ENDPOINT, configuration.all_load_assignments(view)),
             self._shared(LISTENER, configuration.outbound_listeners(view)),
-            self._shared(ROUTE, configuration.all_routes(view)),
+            *self._routes(view),
         )
 
     def _own(
@@ -347,7 +372,7 @@ class MeshGenerator:
         with self._forgetting():
             expected = self._build.resources(self._configuration.translate(snapshot, scope))
         for type_url, wanted in expected.items():
-            got = result[type_url]
+            got = result.get(type_url, {})
             different = sorted(
                 name
                 for name in wanted.keys() | set(got)

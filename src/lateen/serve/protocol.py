@@ -14,7 +14,14 @@ from dataclasses import dataclass, field
 
 import xxhash
 
-from lateen.model.discovery import CLUSTER, ENDPOINT, LISTENER, ROUTE, DiscoveryResource
+from lateen.model.discovery import (
+    CLUSTER,
+    ENDPOINT,
+    LISTENER,
+    ROUTE,
+    VIRTUAL_HOST,
+    DiscoveryResource,
+)
 from lateen.serve.views import (
     Message,
     View,
@@ -26,8 +33,9 @@ from lateen.serve.views import (
 )
 
 WILDCARD = "*"
-WILDCARD_TYPES = frozenset({CLUSTER, LISTENER})
-"""Types for which asking for nothing means asking for all (legacy wildcard)."""
+WILDCARD_TYPES = frozenset({CLUSTER, LISTENER, VIRTUAL_HOST})
+"""Types for which asking for nothing means asking for all (legacy wildcard). Of virtual hosts that
+is how Envoy asks for those of all its route configurations."""
 MAX_NAMES = 100_000
 """Names one subscription may hold; more is an error of the client."""
 
@@ -176,6 +184,10 @@ class Subscription:
     def force(self, names: frozenset[str]) -> None:
         """Send ``names`` again with the next message, as a cluster that warms waits for them."""
         self._forced |= names & self.names if not self.wildcard else names
+
+    def forget(self, names: frozenset[str]) -> None:
+        """The proxy has lost ``names``, so that they are sent again when they are wanted."""
+        self.held = self.held.minus(names)
 
     def receive(self, request: DeltaRequest | StateRequest) -> Answer:
         """Take in one request. Raises `ProtocolError` when it exceeds a limit."""

@@ -10,7 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from lateen.model.discovery import CLUSTER, ENDPOINT, LISTENER, ROUTE, TYPES_IN_PUSH_ORDER
+from lateen.model.discovery import (
+    CLUSTER,
+    ENDPOINT,
+    LISTENER,
+    ROUTE,
+    TYPES_IN_PUSH_ORDER,
+    VIRTUAL_HOST,
+    DiscoveryResource,
+)
 from lateen.serve.protocol import (
     MAKE_BEFORE_BREAK,
     Answer,
@@ -23,6 +31,7 @@ from lateen.serve.protocol import (
     Subscription,
 )
 from lateen.serve.views import Message, View, empty, intern_names
+from lateen.serve.virtual_hosts import names_within, of_routes, whole_routes
 
 WARMING_LIMIT = 5.0
 """Seconds that listeners and routes wait for new clusters to be warm before they go anyway."""
@@ -40,6 +49,14 @@ class Target:
         """The resources of a type; an empty view for types the scope does not have."""
         found = self.views.get(type_url)
         return found if found is not None else _empty(type_url)
+
+    def offers(self, resource: DiscoveryResource) -> bool:
+        """Whether exactly this version is in it, in either form of route configurations."""
+        views = [self.view(resource.type_url)]
+        if resource.type_url == ROUTE:
+            views.append(whole_routes(views[0], self.view(VIRTUAL_HOST)))
+        found = [view.resources.get(resource.name) for view in views]
+        return any(item is not None and item.version == resource.version for item in found)
 
 
 class Session:
@@ -94,7 +111,18 @@ class Session:
         if request.type_url == ENDPOINT and answer.outcome is Outcome.INIT:
             # On a new stream clusters may have been sent, and warm, before this first request.
             subscription.force(self._awaited)
+        elif request.type_url == ROUTE and answer.outcome is not Outcome.INIT:
+            self._forget_hosts(request, answer)
         return answer
+
+    def _forget_hosts(self, request: DeltaRequest | StateRequest, answer: Answer) -> None:
+        """Virtual hosts live in the proxy as long as their route configuration does."""
+        hosts = self.subscriptions.get(VIRTUAL_HOST)
+        if hosts is None or not isinstance(request, DeltaRequest):
+            return
+        lost = {*request.subscribe, *request.unsubscribe, *(item.name for item in answer.rejected)}
+        if lost:
+            hosts.forget(names_within(hosts.held, lost))
 
     def assign(self, target: Target) -> None:
         """Make ``target`` what the proxy shall have from now on."""
@@ -111,9 +139,9 @@ class Session:
             return []
         messages = []
         for subscription in self._in_order():
-            view = target.view(subscription.type_url)
+            view = self._view(target, subscription)
             if (
-                subscription.type_url in (LISTENER, ROUTE)
+                subscription.type_url in _LAST
                 and not subscription.must_respond
                 and self._warming(now)
             ):
@@ -138,6 +166,17 @@ class Session:
     def wait_until(self, now: float) -> float | None:
         """When `advance` must be called again although nothing arrived; None for never."""
         return self._warm_until if self._warming(now) else None
+
+    def _view(self, target: Target, subscription: Subscription) -> View:
+        """What the proxy may have of ``target`` in the form that suits it."""
+        type_url = subscription.type_url
+        view = target.view(type_url)
+        if type_url == ROUTE and self.dialect is Dialect.STATE:
+            return whole_routes(view, target.view(VIRTUAL_HOST))
+        if type_url == VIRTUAL_HOST:
+            routes = self.subscriptions.get(ROUTE)
+            return of_routes(view, routes.held if routes else _empty(ROUTE), subscription.held)
+        return view
 
     def _removals(self, target: Target) -> list[Message]:
         """Clusters that nothing uses any more, then what is left of their endpoints."""
@@ -174,7 +213,7 @@ class Session:
             return False
         return all(
             subscription.reached(
-                target.view(subscription.type_url),
+                self._view(target, subscription),
                 removals=subscription.type_url not in MAKE_BEFORE_BREAK,
             )
             for subscription in self.subscriptions.values()
@@ -214,5 +253,7 @@ def _empty(type_url: str) -> View:
     return _EMPTY.setdefault(type_url, empty(type_url)) if type_url in _KNOWN else empty(type_url)
 
 
+_LAST = frozenset({LISTENER, ROUTE, VIRTUAL_HOST})
+"""Types that refer to clusters."""
 _KNOWN = frozenset(TYPES_IN_PUSH_ORDER)
 _EMPTY: dict[str, View] = {}

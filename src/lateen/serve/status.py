@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Mapping
 from typing import Any
 
 from google.protobuf import json_format
@@ -16,11 +17,13 @@ from lateen.model.discovery import (
     ROUTE,
     SECRET,
     TYPES_IN_PUSH_ORDER,
+    VIRTUAL_HOST,
     DiscoveryResource,
 )
 from lateen.serve.connection import Connection
 from lateen.serve.metrics import short_name
 from lateen.serve.protocol import Subscription
+from lateen.serve.virtual_hosts import whole_routes
 
 Json = dict[str, Any]
 
@@ -41,7 +44,7 @@ def proxy_status(connection: Connection) -> Json:
     """
     proxy, session = connection.proxy, connection.session
     types = {}
-    for type_url in TYPES_IN_PUSH_ORDER[:5]:
+    for type_url in TYPES_IN_PUSH_ORDER[:-1]:
         types[short_name(type_url)] = _type_status(connection, type_url)
     return {
         "name": proxy.name,
@@ -110,11 +113,21 @@ def config_dump(connection: Connection, type_url: str = "") -> Json:
             {
                 "@type": f"type.googleapis.com/envoy.admin.v3.{message}",
                 entries: [
-                    _entry(item, field) for _, item in sorted(subscription.held.resources.items())
+                    _entry(item, field) for _, item in sorted(_held(connection, kind).items())
                 ],
             }
         )
     return {"configs": configs}
+
+
+def _held(connection: Connection, type_url: str) -> Mapping[str, DiscoveryResource]:
+    """What the proxy holds of a type; route configurations with their virtual hosts in them."""
+    subscriptions = connection.session.subscriptions
+    held = subscriptions[type_url].held
+    hosts = subscriptions.get(VIRTUAL_HOST)
+    if type_url == ROUTE and hosts is not None:
+        held = whole_routes(held, hosts.held)
+    return held.resources
 
 
 def resource_json(item: DiscoveryResource) -> Json:

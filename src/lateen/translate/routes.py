@@ -50,7 +50,10 @@ def route_configuration(view: View, name: str) -> RouteConfiguration:
     hosts = _sniffed(view, host, port) if host else _by_port(view, port)
     key = (name, tuple(Identity(item) for item in hosts))
     return _configurations.get(
-        key, lambda: RouteConfiguration(name=name, virtual_hosts=tuple(hosts))
+        key,
+        lambda: RouteConfiguration(
+            name=name, virtual_hosts=tuple(hosts), discover_hosts=bool(port) and not host
+        ),
     )
 
 
