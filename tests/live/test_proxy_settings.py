@@ -90,7 +90,7 @@ def test_up_and_status_say_what_has_no_effect(started: tuple[Mesh, str]) -> None
         assert (
             "mesh.yaml:10:7: ConfigMap istio-system/istio: discoveryAddress has no effect" in said
         )
-        assert "mesh.yaml:26:36: Pod default/one: LATEEN_APP is not given to the proxy" in said
+        assert "mesh.yaml:27:38: Pod default/one: LATEEN_APP is not given to the proxy" in said
 
 
 def test_threads_and_drains(started: tuple[Mesh, str]) -> None:

@@ -213,3 +213,15 @@ async def test_a_source_that_fell_behind_gets_everything_anew(
     assert told["gone"] is False
     assert {f"n{i}" for i in range(5)} <= {name for name, there in told.items() if there}
     assert batch.revision == store.revision
+
+
+def test_what_is_being_deleted_is_said_to_take_the_change_with_it() -> None:
+    store = Store()
+    running = {**pod("p"), "status": {"phase": "Running"}}
+    store.commit([Write(key("p", "Pod"), running)], "agent")
+    stored = store.get(key("p", "Pod"))
+    assert stored is not None
+    Writer(store).delete(stored, "user")
+    (outcome,) = apply(store, {**pod("p"), "metadata": {"name": "p", "labels": {"new": "yes"}}})
+    assert outcome.result == "configured"
+    assert [finding.rule for finding in outcome.findings] == ["LT0804"]

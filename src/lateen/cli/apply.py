@@ -1,23 +1,23 @@
-"""`lateen apply` and `lateen delete`."""
+"""`lateen apply`."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from rich.markup import escape
 
 from lateen.api.parse import to_raw
 from lateen.api.resource import Resource
-from lateen.cli.errors import FINDING, USAGE, CommandError
+from lateen.cli.errors import FINDING
 from lateen.cli.findings import finding_row, print_findings, sort_key, summary
-from lateen.cli.kinds import Reference, resolve
 from lateen.cli.mesh_state import connect
 from lateen.cli.options import Files, Mesh, Namespace, Output, Recursive, Timeout, Wait
-from lateen.cli.output import BAD, NOTE, OK, WARN, complain, emit, out, say
+from lateen.cli.output import BAD, NOTE, OK, WARN, emit, out, say
 from lateen.cli.validate import all_findings, effect_findings, objects_without_errors
-from lateen.source.client import ApiError, Client
+from lateen.source.client import Client
 from lateen.source.files import read_inputs
+from lateen.source.rules import BEING_DELETED
 
 _MARKS = {"created": OK, "configured": OK, "unchanged": NOTE, "refused": BAD}
 
@@ -80,8 +80,14 @@ def print_result(result: dict[str, Any]) -> None:
     obj = result["object"]
     name = f"{obj['namespace']}/{obj['name']}" if obj["namespace"] else obj["name"]
     out.print(f"{_MARKS[result['result']]} {obj['kind']} {escape(name)} {result['result']}")
-    for finding in result["findings"] if result["result"] == "refused" else []:
-        out.print(f"    {escape(finding['message'])}")
+    if result["result"] == "refused":
+        said = result["findings"]
+    else:
+        # The rest of what is to be said of an object was said of its file.
+        said = [f for f in result["findings"] if f["rule"] == BEING_DELETED.id]
+    for finding in said:
+        mark = f"{WARN} " if finding["severity"] == "warning" else ""
+        out.print(f"    {mark}{escape(finding['message'])}")
         if finding["hint"]:
             out.print(f"  [dim]→[/] {escape(finding['hint'])}")
 
@@ -104,61 +110,3 @@ def print_wait(waited: dict[str, Any] | None, timeout: float) -> None:
         reason = f": {laggard['reason']}" if laggard.get("reason") else ""
         out.print(f"    {escape(laggard['proxy'])}{escape(reason)}")
     out.print("  [dim]→[/] `lateen status` shows what each proxy has and what it rejected")
-
-
-def delete(
-    arguments: Annotated[
-        list[str] | None, typer.Argument(help="KIND NAME..., or KIND/NAME...", metavar="OBJECT")
-    ] = None,
-    files: Annotated[
-        list[str] | None, typer.Option("-f", "--filename", help="Delete what these files name.")
-    ] = None,
-    mesh: Mesh = "default",
-    namespace: Namespace = "default",
-    recursive: Recursive = False,
-    ignore_not_found: Annotated[
-        bool, typer.Option("--ignore-not-found", help="Missing objects are not an error.")
-    ] = False,
-) -> None:
-    """Delete objects from a running mesh, by file or by kind and name."""
-    client = connect(mesh)
-    targets: list[tuple[str, str]] = []
-    if files:
-        inputs = read_inputs(files, recursive=recursive, default_namespace=namespace)
-        targets += [
-            (resolve(f"{r.key.kind}.{r.key.group}").path(r.key.namespace, r.key.name), str(r.key))
-            for r in inputs.resources
-        ]
-    targets += [
-        (reference.kind.path(namespace, reference.name), f"{reference.kind.kind} {reference.name}")
-        for reference in named(arguments or [])
-    ]
-    if not targets:
-        raise CommandError("nothing to delete", "give -f FILE, or KIND NAME", USAGE)
-    missing = 0
-    for path, label in targets:
-        try:
-            client.request("DELETE", path)
-            say(OK, f"{label} deleted")
-        except ApiError as error:
-            if error.status != 404:
-                raise
-            missing += not ignore_not_found
-            if ignore_not_found:
-                say(NOTE, f"{label} does not exist")
-            else:
-                complain(f"{label} does not exist")
-    if missing:
-        raise typer.Exit(FINDING)
-
-
-def named(arguments: list[str]) -> list[Reference]:
-    """``KIND NAME...`` or ``KIND/NAME...`` as references."""
-    if not arguments:
-        return []
-    if "/" in arguments[0]:
-        return [Reference.parse(argument) for argument in arguments]
-    kind = resolve(arguments[0])
-    if len(arguments) == 1:
-        raise CommandError(f"which {kind.kind}?", f"give a name: {arguments[0]} NAME", USAGE)
-    return [Reference(kind, name) for name in arguments[1:]]

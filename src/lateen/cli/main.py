@@ -18,7 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("mesh:up", "Start a mesh on this machine from Kubernetes and Istio manifests."),
     "down": ("mesh:down", "Stop a mesh and remove all that is left of it."),
     "apply": ("apply:apply", "Write objects into a running mesh; returns when proxies have them."),
-    "delete": ("apply:delete", "Delete objects from a running mesh."),
+    "delete": ("delete:delete", "Delete objects from a running mesh."),
     "get": ("get:get", "Show objects."),
     "history": ("get:history", "Every change of an object: when, by whom, from which file."),
     "ps": ("pods:ps", "Pods with their readiness, restarts and addresses."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lateen.api.findings import Severity
 from lateen.api.rule import Rule
 
 UNREADABLE_FILE = Rule(
@@ -20,4 +21,11 @@ CHANGED_MEANWHILE = Rule(
     "The object changed between reading and writing, or another manager owns the field.",
 )
 
-RULES = (UNREADABLE_FILE, ADDRESS_REFUSED, CHANGED_MEANWHILE)
+BEING_DELETED = Rule(
+    "LT0804",
+    "Object is being deleted",
+    "The object was deleted and is still ending; what is applied to it goes with it.",
+    Severity.WARNING,
+)
+
+RULES = (UNREADABLE_FILE, ADDRESS_REFUSED, CHANGED_MEANWHILE, BEING_DELETED)

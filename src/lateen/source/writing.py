@@ -18,7 +18,7 @@ from lateen.source.addresses import AddressInUse
 from lateen.source.admission import Admitted, Refused, admit, key_of
 from lateen.source.field_owners import server_side_apply
 from lateen.source.merge import merge_patch
-from lateen.source.rules import ADDRESS_REFUSED
+from lateen.source.rules import ADDRESS_REFUSED, BEING_DELETED
 from lateen.source.store import AlreadyExists, Conflict, Store, StoredObject, Write
 from lateen.source.transaction import Transaction
 
@@ -223,7 +223,10 @@ class Writer:
         same = current is not None and _same(admitted.raw, current.raw)
         result = "unchanged" if same else "configured" if current else "created"
         revision = current.revision if current else 0
-        outcome = Outcome(key, result, revision, admitted.warnings, where)
+        warnings = admitted.warnings
+        if current is not None and current.raw["metadata"].get("deletionTimestamp"):
+            warnings = (*warnings, _being_deleted(key, where))
+        outcome = Outcome(key, result, revision, warnings, where)
         if same and current is not None and _place(current.provenance) == _place(where):
             return outcome, -1
         self._plan_namespace(transaction, key)
@@ -311,6 +314,17 @@ def _refused(key: ObjectKey, finding: Finding, where: Provenance) -> Outcome:
 
 def _finding(rule: Rule, text: str, key: ObjectKey, where: Provenance) -> Finding:
     return Finding(rule.id, Severity.ERROR, text, key=key, provenance=where)
+
+
+def _being_deleted(key: ObjectKey, where: Provenance) -> Finding:
+    return Finding(
+        BEING_DELETED.id,
+        BEING_DELETED.severity,
+        f"{key} is being deleted: what is applied now goes with it",
+        "Wait until it is gone (`lateen delete` does), then apply it again.",
+        key=key,
+        provenance=where,
+    )
 
 
 def _place(where: Provenance) -> tuple[str, int, int, int]:
