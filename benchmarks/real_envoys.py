@@ -224,11 +224,19 @@ def difference(
         if name[0] == "EndpointsConfigDump":
             if addresses(body) != addresses(sent[name][1]):
                 wrong.append(f"{proxy} has other endpoints of {name}")
+        elif "vhds" in body:  # Envoy shows what it put together of many resources
+            if hosts(body) != hosts(sent[name][1]):
+                wrong.append(f"{proxy} has {name} with other virtual hosts")
         elif version != sent[name][0]:
             wrong.append(f"{proxy} has {name} in version {version}, sent was {sent[name][0]}")
         elif plain(body) != plain(sent[name][1]):
             wrong.append(f"{proxy} has {name} with other contents")
     return len(sent), wrong
+
+
+def hosts(configuration: Raw) -> dict[str, object]:
+    """Virtual hosts of a route configuration by name; their order means nothing."""
+    return {host["name"]: plain(host) for host in configuration.get("virtual_hosts", ())}
 
 
 def addresses(assignment: Raw) -> list[tuple[str, int, int]]:

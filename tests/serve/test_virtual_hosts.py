@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -133,7 +134,7 @@ def mesh(tmp_path: Path) -> Iterator[LiveMesh]:
         yield found
 
 
-def virtual_hosts(mesh: LiveMesh, name: str = "sleep") -> dict[str, dict[str, object]]:
+def virtual_hosts(mesh: LiveMesh, name: str = "sleep") -> dict[str, Any]:
     """Virtual hosts of the route configuration 9080 in an Envoy."""
     dump = json.loads(mesh.admin(name, "/config_dump?resource=dynamic_route_configs"))
     return {
@@ -145,9 +146,8 @@ def virtual_hosts(mesh: LiveMesh, name: str = "sleep") -> dict[str, dict[str, ob
 
 
 def timeout_of(mesh: LiveMesh) -> object:
-    host = virtual_hosts(mesh).get(REVIEWS, {"routes": [{}]})
-    [route] = host["routes"]  # type: ignore[misc]
-    return route.get("route", {}).get("timeout")  # type: ignore[attr-defined]
+    [route] = virtual_hosts(mesh)[REVIEWS]["routes"]
+    return route["route"].get("timeout")
 
 
 REVIEWS = "9080/reviews.default.svc.cluster.local:9080"

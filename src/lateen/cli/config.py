@@ -134,13 +134,14 @@ def _listeners(found: Iterable[Raw]) -> Rows:
 def _routes(found: Iterable[Raw]) -> Rows:
     rows: list[tuple[str, ...]] = []
     for config in found:
+        name = config.get("name", "")
         for host in config.get("virtual_hosts", ()):
             domains = host.get("domains", [])
             shown = domains[0] + (f" (+{len(domains) - 1})" if len(domains) > 1 else "")
             rows += [
                 (
-                    escape(config.get("name", "")),
-                    escape(host.get("name", "")),
+                    escape(name),
+                    escape(host.get("name", "").removeprefix(f"{name}/")),
                     escape(shown),
                     escape(_route_match(route.get("match") or {})),
                     escape(_action(route)),

@@ -60,6 +60,8 @@ _STATS_TAGS = {
     "http_conn_manager_prefix": r"^http\.((.+?);?\.)",
     "tcp_prefix": r"^tcp\.((.+?);?\.)",
     "listener_address": r"^listener\.(((?:[_.[:digit:]]*|[_\[\]aAbBcCdDeEfF[:digit:]]*))\.)",
+    # Names of virtual hosts begin with that of their route configuration.
+    "route_config": r"^vhost\.(([^/]+?)/)",
     "response_code": r"_rq(_(\d{3}))$",
     "response_code_class": r"_rq(_(\dxx))$",
 }

@@ -9,6 +9,7 @@ from lateen.ir.origin import Origin
 from lateen.ir.route import (
     DirectResponse,
     Forward,
+    NoAction,
     Route,
     RouteConfiguration,
     RouteMatch,
@@ -21,7 +22,7 @@ from lateen.model.virtual_services import EffectiveVirtualService
 from lateen.translate import names, origins, outbound
 from lateen.translate.domains import host_forms, service_domains
 from lateen.translate.memo import Identity, Memo
-from lateen.translate.route_match import Place
+from lateen.translate.route_match import Place, is_catch_all
 from lateen.translate.view import View
 from lateen.translate.virtual_service import default_route, http_routes
 
@@ -32,6 +33,9 @@ _hosts: Memo[VirtualHost] = Memo()
 _trimmed: Memo[VirtualHost] = Memo()
 _configurations: Memo[RouteConfiguration] = Memo()
 _fallback: Memo[VirtualHost] = Memo(64)
+
+
+_NO_ROUTE = Route(name="no_route", match=RouteMatch(), action=NoAction())
 
 
 def route_names(view: View) -> tuple[str, ...]:
@@ -188,6 +192,7 @@ def _virtual_host(view: View, entry: _Entry, port: int) -> VirtualHost:
         view.routing_facts(service) if routing is None else view.destination_facts(routing),
         Identity(view.mesh),
         view.aliases(service) if service is not None else (),
+        view.on_demand,
     )
     return _hosts.get(key, lambda: _make_host(view, entry, port, addresses))
 
@@ -211,6 +216,9 @@ def _make_host(view: View, entry: _Entry, port: int, addresses: tuple[str, ...])
     else:
         assert service is not None
         routes = (default_route(view, service, port),)
+    if view.on_demand and not (routes and is_catch_all(routes[-1].match)):
+        # Envoy would hold a request without a route back and ask for a virtual host that has one.
+        routes += (_NO_ROUTE,)
     if service is not None:
         found.append(origins.of_service(service, f"port {port} of {service.hostname}"))
     return VirtualHost(
