@@ -55,10 +55,12 @@ _STATS_SUFFIXES = (
     "downstream_rq_active",
 )
 _STATS_EXPRESSIONS = (r"vhost\..*\.route\..*",)
+# Names that hold dots end with a semicolon, as in Istio; the others with the next dot.
+_NAME = r"(([^;]+(?=;)|[^.;]+);?\.)"
 _STATS_TAGS = {
-    "cluster_name": r"^cluster\.((.+?);?\.)",
-    "http_conn_manager_prefix": r"^http\.((.+?);?\.)",
-    "tcp_prefix": r"^tcp\.((.+?);?\.)",
+    "cluster_name": rf"^cluster\.{_NAME}",
+    "http_conn_manager_prefix": rf"^http\.{_NAME}",
+    "tcp_prefix": rf"^tcp\.{_NAME}",
     "listener_address": r"^listener\.(((?:[_.[:digit:]]*|[_\[\]aAbBcCdDeEfF[:digit:]]*))\.)",
     # Names of virtual hosts begin with that of their route configuration.
     "route_config": r"^vhost\.(([^/]+?)/)",
