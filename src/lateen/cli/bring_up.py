@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lateen.api.findings import Severity
+from lateen.api.resource import Resource
 from lateen.cli.apply import print_result, send
 from lateen.cli.columns import pod_phase
 from lateen.cli.errors import FINDING, CommandError
@@ -16,6 +17,7 @@ from lateen.cli.mesh_state import MeshState
 from lateen.cli.output import BAD, OK, WARN, say
 from lateen.cli.validate import all_findings, effect_findings, objects_without_errors
 from lateen.runtime.agent_client import AgentUnavailable, ask
+from lateen.runtime.limits import machine_limits
 from lateen.runtime.local import RunningNode, running_pid
 from lateen.source.client import ApiUnavailable, Client
 from lateen.source.files import read_inputs
@@ -66,6 +68,7 @@ def bring_up(
             )
         good = objects_without_errors(inputs, findings)
         print_findings(sorted(effect_findings(inputs, good), key=sort_key), inputs.texts.get)
+        _warn_of_limits(state, good)
     else:
         good = []
     node.handle.wait_ready(progress.timeout)
@@ -96,6 +99,25 @@ def bring_up(
         "failed": failed,
         "warnings": bool(warnings if inputs else 0),
     }
+
+
+def _warn_of_limits(state: MeshState, resources: list[Resource]) -> None:
+    """Say which limits of the machine the pods of the manifests will meet."""
+    for limit in machine_limits(_pods_of(resources), state.folder):
+        if not limit.good:
+            say(WARN, limit.message, limit.remedy)
+
+
+def _pods_of(resources: list[Resource]) -> int:
+    """How many pods ``resources`` ask for, and one for a gateway that `up` may add."""
+    count = 1 if any(resource.key.kind == "Gateway" for resource in resources) else 0
+    for resource in resources:
+        if resource.key.kind in ("Deployment", "ReplicaSet", "StatefulSet"):
+            replicas = getattr(getattr(resource.object, "spec", None), "replicas", None)
+            count += 1 if replicas is None else int(replicas)
+        else:
+            count += resource.key.kind in ("Pod", "DaemonSet", "Job")
+    return count
 
 
 def urls(published: list[dict[str, Any]]) -> list[str]:

