@@ -9,7 +9,7 @@ import grpc.aio
 from envoy.service.discovery.v3 import discovery_pb2
 
 from lateen.model.discovery import CLUSTER
-from lateen.serve.grpc_transport import SERVICE
+from lateen.serve.http2_transport import SERVICE
 from tests.serve.mesh import Mesh
 
 

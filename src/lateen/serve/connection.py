@@ -17,6 +17,7 @@ from lateen.serve.metrics import Metrics, short_name
 from lateen.serve.protocol import Answer, Dialect, Outcome, ProtocolError
 from lateen.serve.session import Session, Target
 from lateen.serve.transport import Refusal, Stream
+from lateen.serve.views import Message
 from lateen.serve.wire import MalformedRequest, Node, parse_delta, parse_state
 
 _log = logging.getLogger(__name__)
@@ -64,7 +65,8 @@ class Callbacks:
 
 @dataclass(slots=True, eq=False)
 class Connection:
-    """A connected proxy. ``send_loop`` and ``receive_loop`` run side by side until either ends."""
+    """A connected proxy. `run` serves it until the stream ends; nothing of it waits in a task
+    of its own meanwhile: requests, acknowledgements and news of targets call it."""
 
     stream: Stream
     node: Node
@@ -80,12 +82,20 @@ class Connection:
     """When the change that the target carries was received (monotonic); 0 when settled."""
     convergence: float = 0.0
     """Seconds from the last change that concerned it to its acknowledgement."""
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
     write_timeout: float = 30.0
     """Seconds without progress of a write after which the proxy counts as slow."""
     slow: bool = False
     state: ScopeState | None = None
     """The scope it is in."""
+    _ended: asyncio.Future[None] | None = None
+    _scheduled: bool = False
+    _unwritten: bool = False
+    """What was sent last is not with the kernel yet: the proxy does not read."""
+    _sending: list[Message] = field(default_factory=list)
+    _send_begun: float = 0.0
+    _alarm: asyncio.TimerHandle | None = None
+    _timer: asyncio.TimerHandle | None = None
+    _deadline: float = 0.0
 
     @property
     def workload_keys(self) -> tuple[ObjectKey, ObjectKey]:
@@ -108,10 +118,47 @@ class Connection:
         """The record of a type."""
         return self.records.setdefault(type_url, TypeRecord())
 
-    async def receive_loop(self) -> None:
-        """Take in requests until the proxy closes the stream. Raises `Refusal`."""
-        while (data := await self.stream.receive()) is not None:
-            self.take(data)
+    async def run(self) -> None:
+        """Serve until the proxy closes the stream or it breaks. Raises `Refusal`."""
+        ended = self._ended = asyncio.get_running_loop().create_future()
+        self.stream.attach(self)
+        self._pump()
+        try:
+            await ended
+        finally:
+            self._ended = None
+            for timer in (self._timer, self._alarm):
+                if timer is not None:
+                    timer.cancel()
+
+    def received(self, message: bytes) -> None:
+        """See `lateen.serve.transport.Receiver`."""
+        try:
+            self.take(message)
+        except Refusal as refusal:
+            self._end(refusal)
+            return
+        self._pump()
+
+    def writable(self) -> None:
+        """See `lateen.serve.transport.Receiver`."""
+        self._unwritten = False
+        self.slow = False
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        self._written()
+        self._pump()
+
+    def closed(self) -> None:
+        """See `lateen.serve.transport.Receiver`."""
+        self._end(None)
+
+    def wake(self) -> None:
+        """Send what is to be sent now, soon: after a new target or other news."""
+        if not self._scheduled and self._ended is not None:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._woken)
 
     def take(self, data: bytes) -> None:
         """Take in one request. Raises `Refusal` when it is malformed or exceeds a limit."""
@@ -125,50 +172,90 @@ class Connection:
             raise Refusal("RESOURCE_EXHAUSTED", str(error)) from error
         self.last_request_at = time.time()
         self._note(request.type_url, answer)
-        self.wake.set()
 
-    async def send_loop(self) -> None:
-        """Send what the session says until the stream breaks (raises `StreamClosed`)."""
-        loop = asyncio.get_running_loop()
-        while True:
-            self.wake.clear()
-            now = begun = loop.time()
-            was_in_sync = self.session.in_sync
-            messages = self.session.advance(now)
-            if self.session.in_sync and not was_in_sync:
-                if self.changed_at:
-                    self.convergence = time.monotonic() - self.changed_at
-                self.callbacks.synced(self)
-            for message in messages:
-                record = self.record(message.type_url)
-                target = self.session.target
-                record.sent_version = target.version if target else 0
-                record.sent_at = time.time()
-                record.responses += 1
-                record.bytes += len(message.data)
-                self._count(message.type_url, len(message.data), message.resources)
-                alarm = loop.call_later(self.write_timeout, self._mark_slow)
-                try:
-                    await self.stream.send(message.data)
-                finally:
-                    alarm.cancel()
-                self.slow = False
-                done = loop.time()
-                self.metrics.push_time.labels(short_name(message.type_url)).observe(done - begun)
-                begun = done
-            if messages:
-                self.metrics.send_time.observe(loop.time() - now)
-                self.metrics.phase["send"].observe(loop.time() - now)
-                continue
-            deadline = self.session.wait_until(now)
-            if deadline is None:
-                await self.wake.wait()
-                continue
-            try:
-                async with asyncio.timeout_at(deadline):
-                    await self.wake.wait()
-            except TimeoutError:
+    def _woken(self) -> None:
+        self._scheduled = False
+        self._pump()
+
+    def _pump(self) -> None:
+        """Send what the session says, until it says nothing more or the proxy does not read."""
+        if self._ended is None or self._ended.done() or self._unwritten:
+            return
+        try:
+            while self._send():
                 pass
+        except Exception as error:  # a defect of ours ends this stream, not the event loop's turn
+            self._end(error)
+
+    def _send(self) -> bool:
+        """One turn; true when there may be more to send at once."""
+        session = self.session
+        now = time.monotonic()
+        was_in_sync = session.in_sync
+        messages = session.advance(now)
+        if session.in_sync and not was_in_sync:
+            if self.changed_at:
+                self.convergence = now - self.changed_at
+            self.callbacks.synced(self)
+        if not messages:
+            self._sleep(session.wait_until(now), now)
+            return False
+        version = session.target.version if session.target else 0
+        written = True
+        self._send_begun, self._sending = now, messages
+        for message in messages:
+            record = self.record(message.type_url)
+            record.sent_version = version
+            record.sent_at = time.time()
+            record.responses += 1
+            record.bytes += message.size
+            written = self.stream.write(message.payload)
+        if written:
+            self._written()
+            return True
+        self._unwritten = True
+        self._alarm = asyncio.get_running_loop().call_later(self.write_timeout, self._mark_slow)
+        return False
+
+    def _written(self) -> None:
+        """What was sent last is with the kernel."""
+        messages, self._sending = self._sending, []
+        taken = time.monotonic() - self._send_begun
+        metrics = self.metrics
+        for message in messages:
+            of_type = metrics.of_type(message.type_url)
+            of_type.pushes.inc()
+            of_type.bytes.inc(message.size)
+            of_type.resources.inc(message.resources)
+            of_type.config_size.observe(message.size)
+            of_type.push_time.observe(taken)
+        metrics.send_time.observe(taken)
+        metrics.phase["send"].observe(taken)
+
+    def _sleep(self, deadline: float | None, now: float) -> None:
+        """Have it looked at again at ``deadline`` although nothing may come till then."""
+        if self._timer is not None:
+            if deadline == self._deadline:
+                return
+            self._timer.cancel()
+            self._timer = None
+        if deadline is not None:
+            self._deadline = deadline
+            delay = deadline - now
+            self._timer = asyncio.get_running_loop().call_later(delay, self._rested)
+
+    def _rested(self) -> None:
+        self._timer = None
+        self._pump()
+
+    def _end(self, error: Exception | None) -> None:
+        ended = self._ended
+        if ended is None or ended.done():
+            return
+        if error is None:
+            ended.set_result(None)
+        else:
+            ended.set_exception(error)
 
     def _mark_slow(self) -> None:
         """The proxy does not read. It costs one message and delays nobody, so it may stay: the
@@ -200,10 +287,3 @@ class Connection:
             self.metrics.phase["acknowledge"].observe(record.acked_at - record.sent_at)
         if answer.outcome in (Outcome.INIT, Outcome.RESPOND):
             self.callbacks.requested(self, type_url)
-
-    def _count(self, type_url: str, size: int, resources: int) -> None:
-        name = short_name(type_url)
-        self.metrics.pushes.labels(name).inc()
-        self.metrics.bytes_sent.labels(name).inc(size)
-        self.metrics.resources_sent.labels(name).inc(resources)
-        self.metrics.config_size.labels(name).observe(size)

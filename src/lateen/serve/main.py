@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from lateen.api.meshconfig import MeshConfig
     from lateen.pki.authority import ServerCertificate
     from lateen.serve.control_plane import ControlPlane
-    from lateen.serve.grpc_transport import GrpcTransport, ServerTls
+    from lateen.serve.http2_transport import Http2Transport
+    from lateen.serve.tls import ServerTls
     from lateen.serve.workers import Workers
 
 MAX_WORKERS = 64
@@ -132,9 +133,10 @@ async def run(options: Options) -> int:
     from lateen.serve.control_plane import ControlPlane, ControlPlaneOptions
     from lateen.serve.debug_stream import DebugStreams
     from lateen.serve.generator import MeshGenerator
-    from lateen.serve.grpc_transport import GrpcTransport, ServerTls
+    from lateen.serve.http2_transport import Http2Transport
     from lateen.serve.monitoring import make_monitoring
     from lateen.serve.push import PushOptions
+    from lateen.serve.tls import ServerTls
     from lateen.source.api_server import bind_private_socket, make_app
     from lateen.source.store import Store
 
@@ -168,7 +170,7 @@ async def run(options: Options) -> int:
     plane.server.on_debug = DebugStreams(plane).serve
     tls = _TlsSource(plane, ServerTls)
     several = options.workers > 1
-    transport = GrpcTransport(options.listen, tls.current, plane.server.serve, share_port=several)
+    transport = Http2Transport(options.listen, tls.current, plane.server.serve, share_port=several)
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(store.close)
         stack.callback(plane.close)
@@ -208,7 +210,7 @@ def _workers(
     plane: ControlPlane,
     options: Options,
     tls: Callable[[], ServerTls],
-    transport: GrpcTransport,
+    transport: Http2Transport,
 ) -> Workers:
     """The replicas beside this process, known to the control plane but not started yet."""
     from lateen.serve.workers import Workers

@@ -48,6 +48,19 @@ def short_name(type_url: str) -> str:
     return SHORT_NAMES.get(type_url, "other")
 
 
+class TypeMetrics:
+    """What is counted of each response, by type: looked up once."""
+
+    __slots__ = ("bytes", "config_size", "push_time", "pushes", "resources")
+
+    def __init__(self, metrics: Metrics, name: str) -> None:
+        self.pushes = metrics.pushes.labels(name)
+        self.bytes = metrics.bytes_sent.labels(name)
+        self.resources = metrics.resources_sent.labels(name)
+        self.config_size = metrics.config_size.labels(name)
+        self.push_time = metrics.push_time.labels(name)
+
+
 class Metrics:
     """All metrics of one control plane, in a registry of their own."""
 
@@ -149,6 +162,16 @@ class Metrics:
         self.refused = counter("lateen_xds_refused", "Streams refused", "code")
         self.loop_lag = times("lateen_event_loop_lag_seconds", "How late timers run")
         self.snapshot_version = gauge("lateen_snapshot_version", "Version of the snapshot")
+
+        self._of_types: dict[str, TypeMetrics] = {}
+
+    def of_type(self, type_url: str) -> TypeMetrics:
+        """The metrics of responses of a type."""
+        name = short_name(type_url)
+        found = self._of_types.get(name)
+        if found is None:
+            found = self._of_types[name] = TypeMetrics(self, name)
+        return found
 
     def totals(self) -> dict[str, float]:
         """Work done since the start, over all types."""

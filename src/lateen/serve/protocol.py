@@ -22,6 +22,7 @@ from lateen.model.discovery import (
     VIRTUAL_HOST,
     DiscoveryResource,
 )
+from lateen.serve.http2_frames import Part, Payload
 from lateen.serve.views import (
     Message,
     View,
@@ -282,7 +283,7 @@ class Subscription:
             if self.wildcard:  # a resource that is left out counts as deleted
                 changed = tuple(after.resources.values())
             data = self._encoder.state(self.type_url, changed, nonce, version or after.version)
-        message = Message(self.type_url, nonce, data, len(changed), len(removed))
+        message = Message(self.type_url, nonce, Payload.of(data), len(changed), len(removed))
         if full:
             after.keep_full_message(key, message)
         else:
@@ -305,7 +306,8 @@ class Subscription:
         else:
             data = self._encoder.state(self.type_url, own, nonce, version or after.version)
         count = common.resources + len(own)
-        return Message(self.type_url, nonce, common.data + data, count, len(removed))
+        payload = Payload(*common.payload.parts, Part(data))
+        return Message(self.type_url, nonce, payload, count, len(removed))
 
     def _absent(self, goal: View) -> tuple[str, ...]:
         """Asked names that do not exist, which a delta client is told of (xDS, "Deleting").

@@ -214,7 +214,7 @@ class DiscoveryServer:
         for connection in state.connections:
             connection.changed_at = connection.changed_at or started
             connection.session.assign(state.target)
-            connection.wake.set()
+            connection.wake()
 
     def _retarget(self, state: ScopeState) -> bool:
         """Make the target of a scope's resources; False when it is equal to the one before."""
@@ -281,7 +281,7 @@ class DiscoveryServer:
             if self._retarget(state):
                 for connection in state.connections:
                     connection.session.assign(state.target)
-                    connection.wake.set()
+                    connection.wake()
 
     # Proxies in
 
@@ -315,7 +315,7 @@ class DiscoveryServer:
             connection = self._connect(stream, node, proxy, turn)
             try:
                 connection.take(first)
-                await self._until_closed(connection)
+                await connection.run()
             finally:
                 self._disconnect(connection)
         finally:
@@ -366,20 +366,6 @@ class DiscoveryServer:
         loop.call_later(self.options.connecting_limit, turn.give_back)
         return connection
 
-    async def _until_closed(self, connection: Connection) -> None:
-        tasks = [
-            asyncio.ensure_future(connection.receive_loop()),
-            asyncio.ensure_future(connection.send_loop()),
-        ]
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
     def _disconnect(self, connection: Connection) -> None:
         self.connections.discard(connection)
         self.metrics.connected.labels(connection.node.version).dec()
@@ -407,7 +393,7 @@ class DiscoveryServer:
         connection.state = state
         self._want_secrets(state, connection)
         connection.session.assign(state.target)
-        connection.wake.set()
+        connection.wake()
 
     def _leave_scope(self, connection: Connection) -> None:
         state, connection.state = connection.state, None
@@ -448,7 +434,7 @@ class DiscoveryServer:
         if state is not None and self._want_secrets(state, connection):
             for other in state.connections:
                 other.session.assign(state.target)
-                other.wake.set()
+                other.wake()
 
     def _want_secrets(self, state: ScopeState, connection: Connection) -> bool:
         subscription = connection.session.subscriptions.get(SECRET)

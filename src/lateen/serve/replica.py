@@ -31,7 +31,7 @@ from lateen.serve.api import find_proxy
 from lateen.serve.channel import Channel, Value
 from lateen.serve.debug_stream import DebugStreams
 from lateen.serve.generator import MeshGenerator
-from lateen.serve.grpc_transport import GrpcTransport, ServerTls
+from lateen.serve.http2_transport import Http2Transport
 from lateen.serve.loop_lag import watch_lag
 from lateen.serve.merged import exported
 from lateen.serve.mesh_metrics import proxy_metrics
@@ -39,6 +39,7 @@ from lateen.serve.metrics import Metrics
 from lateen.serve.push import DiscoveryServer, PushOptions, Rejected
 from lateen.serve.quarantine import refused_resources
 from lateen.serve.status import config_dump, proxy_status
+from lateen.serve.tls import ServerTls
 from lateen.serve.withheld import decode_withheld
 
 _log = logging.getLogger("lateen.serve.replica")
@@ -64,7 +65,7 @@ class Replica:
         self.stopping = asyncio.Event()
         self._options = options
         self._tls: ServerTls | None = None
-        self._transport: GrpcTransport | None = None
+        self._transport: Http2Transport | None = None
         self._open: list[Rejected] = []
         self._loaded = asyncio.Event()
 
@@ -78,7 +79,7 @@ class Replica:
         if following.done():
             return
         self.server.on_debug = DebugStreams(self).serve
-        transport = GrpcTransport(
+        transport = Http2Transport(
             self._options.listen, self._current_tls, self.server.serve, share_port=True
         )
         self._transport = transport

@@ -1,7 +1,6 @@
-"""How proxies reach the control plane: streams of bytes with a proved identity.
+"""How proxies reach the control plane: streams of messages with a proved identity.
 
-The rest of ``serve`` knows only this interface, so another HTTP/2 implementation can take the
-place of gRPC without touching it.
+The rest of ``serve`` knows only this interface; `lateen.serve.http2_transport` implements it.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from lateen.pki.identity import SpiffeId
+from lateen.serve.http2_frames import Payload
 from lateen.serve.protocol import Dialect
 
 
@@ -26,6 +26,19 @@ class Refusal(Exception):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+class Receiver(Protocol):
+    """Takes over a stream after its first request. Called from the event loop; must not block."""
+
+    def received(self, message: bytes) -> None:
+        """A request came."""
+
+    def writable(self) -> None:
+        """Everything given to `Stream.write` has been written."""
+
+    def closed(self) -> None:
+        """The proxy has closed the stream, or it broke."""
 
 
 class Stream(Protocol):
@@ -49,6 +62,13 @@ class Stream(Protocol):
     async def send(self, message: bytes) -> None:
         """Send a response. Waits while the proxy does not read. Raises `StreamClosed`."""
 
+    def attach(self, receiver: Receiver) -> None:
+        """Tell ``receiver`` of everything from now on; `receive` and `send` end with it."""
+
+    def write(self, message: Payload) -> bool:
+        """Send a response without waiting; true when it is written already. Otherwise it stays
+        queued, whole and in order, until `Receiver.writable`."""
+
 
 StreamHandler = Callable[[Stream], Awaitable[None]]
 """Serves a stream until it ends. May raise `Refusal`."""
@@ -62,3 +82,6 @@ class Transport(Protocol):
 
     async def stop(self, grace: float) -> None:
         """Stop accepting, tell proxies to go elsewhere, end streams after ``grace`` seconds."""
+
+    async def shed(self, count: int) -> int:
+        """Have ``count`` proxies connect anew, so that they may come to another process."""

@@ -18,6 +18,7 @@ from weakref import ReferenceType, WeakKeyDictionary, WeakValueDictionary, ref
 import xxhash
 
 from lateen.model.discovery import DiscoveryResource
+from lateen.serve.http2_frames import Payload
 from lateen.serve.sharing import Layered, Shared
 
 _PREFIX = os.urandom(4).hex()
@@ -52,9 +53,19 @@ class Message:
 
     type_url: str
     nonce: str
-    data: bytes
+    payload: Payload
     resources: int
     removed: int
+
+    @property
+    def data(self) -> bytes:
+        """The whole response."""
+        return self.payload.data
+
+    @property
+    def size(self) -> int:
+        """Bytes of it."""
+        return self.payload.size
 
 
 class View:

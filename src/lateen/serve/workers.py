@@ -22,8 +22,8 @@ from lateen.model.change import Change
 from lateen.serve import feed
 from lateen.serve.channel import CallFailed, Channel, ChannelClosed, Value
 from lateen.serve.control_plane import ControlPlane
-from lateen.serve.grpc_transport import ServerTls
 from lateen.serve.push import Acknowledgement
+from lateen.serve.tls import ServerTls
 from lateen.serve.withheld import Withheld, encode_withheld
 
 _log = logging.getLogger(__name__)
