@@ -71,8 +71,8 @@ def test_a_resource_names_its_authors() -> None:
     assert resource.origins == (KEY,)
     filters = decode.to_dict(resource)["metadata"]["filter_metadata"]
     (origin,) = filters["lateen"]["origins"]
-    assert origin["field"] == "spec.http[0]"
-    assert metadata.parse_object(origin["object"]) == KEY
+    assert origin == "networking.istio.io/VirtualService/default/reviews spec.http[0]"
+    assert metadata.parse_object(origin) == KEY
     assert filters["istio"]["config"] == (
         "/apis/networking.istio.io/v1/namespaces/default/virtual-service/reviews"
     )

@@ -76,7 +76,6 @@ def _own(source: Cluster) -> bytes:
     )
     if source.type is ClusterType.EDS:
         own.MergeFromString(_eds())
-        own.eds_cluster_config.service_name = source.name
     elif source.type in (ClusterType.STRICT_DNS, ClusterType.LOGICAL_DNS):
         own.dns_refresh_rate.CopyFrom(values.duration(source.dns_refresh_rate))
         own.respect_dns_ttl = source.respect_dns_ttl
@@ -155,6 +154,15 @@ def _automatic(settings: object) -> tuple[bool, bool]:
     )
 
 
+def _http1_only() -> http_protocol_options_pb2.HttpProtocolOptions:
+    options = http_protocol_options_pb2.HttpProtocolOptions()
+    options.explicit_http_config.http_protocol_options.SetInParent()
+    return options
+
+
+_HTTP1_ONLY = _http1_only()
+
+
 @functools.lru_cache(maxsize=1024)
 def _protocol(
     protocol: UpstreamProtocol, pool: ConnectionPool, auto_sni: bool, auto_san: bool
@@ -188,6 +196,8 @@ def _protocol(
     if auto_sni or auto_san:
         options.upstream_http_protocol_options.auto_sni = auto_sni
         options.upstream_http_protocol_options.auto_san_validation = auto_san
+    if options == _HTTP1_ONLY:
+        return b""  # what Envoy does without options
     part = _CLUSTER(typed_extension_protocol_options={_HTTP_OPTIONS: values.pack(options)})
     result: bytes = part.SerializeToString(deterministic=True)
     return result
@@ -287,7 +297,9 @@ def _transport(source: Cluster) -> bytes:
     if source.auto_mtls is not None:
         mutual = tls.upstream_socket(source.auto_mtls, source.proxy_protocol)
         match = _MUTUAL_MATCH + values.delimited(_FIELD_MATCH_SOCKET, mutual)
-        return values.delimited(_FIELD_MATCHES, match) + _clear_match(source.proxy_protocol)
+        clear = _clear_match(source.proxy_protocol) if source.proxy_protocol else b""
+        # Endpoints that match nothing get Envoy's own default, which is clear text.
+        return values.delimited(_FIELD_MATCHES, match) + clear
     if source.tls is not None:
         socket = tls.upstream_socket(source.tls, source.proxy_protocol)
     elif source.proxy_protocol:

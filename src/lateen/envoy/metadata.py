@@ -2,7 +2,9 @@
 
 ``filter_metadata.istio`` is what Istio's tools read (``config``, ``services``, ``subset``,
 ``external``), with the service repeated as flat fields because access-log operators cannot look
-into lists. ``filter_metadata.lateen.origins`` lists every origin as object, field path and reason.
+into lists. ``filter_metadata.lateen.origins`` lists every origin as object and field path, or as
+the reason in words for what the mesh does by default. Each word here is there a thousand times, so
+what the control plane can tell from object and field is not said.
 File and line are left out on purpose: they change when a comment is added, and a resource whose
 bytes change is sent again. The control plane finds them by the object's key.
 """
@@ -11,7 +13,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from envoy.config.core.v3 import base_pb2
 from google.protobuf import struct_pb2
@@ -67,8 +69,9 @@ def object_text(key: ObjectKey) -> str:
 
 
 def parse_object(text: str) -> ObjectKey:
-    """The key that `object_text` wrote. Raises ``ValueError`` for any other text."""
-    parts = text.rsplit("/", 3)
+    """The key that `object_text` wrote, with or without a field after it. Raises ``ValueError``
+    for any other text."""
+    parts = text.partition(" ")[0].rsplit("/", 3)
     if len(parts) != 4:
         raise ValueError(f"{text!r} is not GROUP/KIND/NAMESPACE/NAME")
     return ObjectKey(*parts)
@@ -76,15 +79,15 @@ def parse_object(text: str) -> ObjectKey:
 
 def origins(values: Iterable[Origin]) -> Mapping[str, Value]:
     """The ``lateen`` filter metadata of a part; empty without origins."""
-    entries: list[Mapping[str, Value]] = []
-    for origin in values:
-        entry: dict[str, Value] = {"reason": origin.reason}
-        if origin.key is not None:
-            entry["object"] = object_text(origin.key)
-        if origin.path:
-            entry["field"] = field_text(origin.path)
-        entries.append(entry)
+    entries = [_origin(origin) for origin in values]
     return {"origins": entries} if entries else {}
+
+
+def _origin(origin: Origin) -> str:
+    """``GROUP/KIND/NAMESPACE/NAME FIELD``, or the reason for what is a default."""
+    if origin.key is None:
+        return origin.reason
+    return f"{object_text(origin.key)} {field_text(origin.path)}".rstrip()
 
 
 def field_text(path: Iterable[str | int]) -> str:
@@ -115,6 +118,22 @@ def object_keys(*groups: Iterable[Origin]) -> tuple[ObjectKey, ...]:
     )
 
 
+class EndpointLabels(NamedTuple):
+    """Telemetry labels of an endpoint's workload, or their keys in the ``lateen`` metadata."""
+
+    workload: str
+    namespace: str
+    app: str
+    version: str
+    canonical_name: str
+    canonical_revision: str
+    cluster: str
+
+
+ENDPOINT_KEYS = EndpointLabels("w", "n", "a", "v", "c", "r", "k")
+"""Short, as every endpoint has them; access loggers cannot take ``istio.workload`` apart."""
+
+
 @functools.lru_cache(maxsize=65536)
 def endpoint(identity: WorkloadIdentity | None, mtls: bool) -> bytes:
     """Serialised ``Metadata`` of an endpoint: telemetry labels and the transport socket to use.
@@ -135,18 +154,17 @@ def endpoint(identity: WorkloadIdentity | None, mtls: bool) -> bytes:
                 )
             )
         }
+        labels = EndpointLabels(
+            identity.workload,
+            identity.namespace,
+            identity.app,
+            identity.version,
+            name,
+            identity.canonical_revision,
+            identity.cluster,
+        )
         filters[LATEEN] = {
-            key: value
-            for key, value in (
-                ("workload", identity.workload),
-                ("namespace", identity.namespace),
-                ("app", identity.app),
-                ("version", identity.version),
-                ("canonical_name", name),
-                ("canonical_revision", identity.canonical_revision),
-                ("cluster", identity.cluster),
-            )
-            if value
+            key: value for key, value in zip(ENDPOINT_KEYS, labels, strict=True) if value
         }
     if mtls:
         filters[SOCKET_MATCH] = {"tlsMode": "istio"}

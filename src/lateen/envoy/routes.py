@@ -135,9 +135,8 @@ def _virtual_host(source: VirtualHost) -> route_pb2.VirtualHost:
     )
     if source.require_tls:
         result.require_tls = route_pb2.VirtualHost.ALL
-    about = metadata.part(source.origins)
-    if about is not None:
-        result.metadata.CopyFrom(about)
+    if source.origins:  # Istio's tools look for theirs in routes only
+        result.metadata.CopyFrom(metadata.metadata(lateen=metadata.origins(source.origins)))
     return result
 
 

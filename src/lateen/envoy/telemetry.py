@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from envoy.config.accesslog.v3 import accesslog_pb2
 
-from lateen.envoy import peers, protos
+from lateen.envoy import metadata, peers, protos
 from lateen.envoy.protos import TYPE_PREFIX
 from lateen.ir.listener import Reporter, Telemetry
 
@@ -299,19 +299,20 @@ def _unknown_labels() -> dict[str, str]:
 
 
 def _endpoint_labels() -> dict[str, str]:
+    own = metadata.ENDPOINT_KEYS
     keys = {
-        "workload": "workload",
-        "workload_namespace": "namespace",
-        "app": "app",
-        "version": "version",
-        "canonical_service": "canonical_name",
-        "canonical_revision": "canonical_revision",
-        "cluster": "cluster",
+        "workload": own.workload,
+        "workload_namespace": own.namespace,
+        "app": own.app,
+        "version": own.version,
+        "canonical_service": own.canonical_name,
+        "canonical_revision": own.canonical_revision,
+        "cluster": own.cluster,
     }
     labels = {
         name: _first(
             f"UPSTREAM_METADATA(lateen:{key})",
-            otherwise="latest" if key == "canonical_revision" else "unknown",
+            otherwise="latest" if name == "canonical_revision" else "unknown",
         )
         for name, key in keys.items()
     }
