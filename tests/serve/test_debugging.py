@@ -129,13 +129,14 @@ def test_config_dump_is_what_envoys_readers_parse(mesh: LiveMesh) -> None:
     dump = debug(mesh, "config_dump?proxyID=sleep.default")
     assert [config["@type"].rpartition(".")[2] for config in dump["configs"]] == [
         "ClustersConfigDump", "EndpointsConfigDump", "ListenersConfigDump", "RoutesConfigDump",
+        "EcdsConfigDump",
     ]  # fmt: skip
     for config in dump["configs"]:
         kind = getattr(config_dump_shared_pb2, config.pop("@type").rpartition(".")[2])
         [entries] = config.values()
         assert entries
         for entry in entries:
-            for name in ("cluster", "endpoint_config", "route_config"):
+            for name in ("cluster", "endpoint_config", "route_config", "ecds_filter"):
                 strictly(entry.pop(name, None))
             strictly(entry.get("active_state", {}).pop("listener", None))
         json_format.ParseDict(config, kind())

@@ -229,6 +229,10 @@ def _destination(chain: Raw) -> str:
             return f"cluster {typed['cluster']}"
         if "weighted_clusters" in typed:
             return "weighted clusters"
+        for state in typed.get("on_new_connection", ()):
+            if state.get("object_key") == "envoy.tcp_proxy.cluster":
+                text = state["format_string"]["text_format_source"]["inline_string"]
+                return f"cluster {text}"
     return "-"
 
 

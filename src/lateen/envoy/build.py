@@ -7,14 +7,15 @@ deterministic, and the version is the hash of the bytes alone.
 
 from __future__ import annotations
 
+import functools
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import xxhash
 
 from lateen.api.resource import ObjectKey
-from lateen.envoy import clusters, endpoints, listeners, metadata, routes
+from lateen.envoy import clusters, endpoints, listeners, metadata, routes, tcp
 from lateen.ir.cluster import Cluster, LoadAssignment
 from lateen.ir.listener import FilterChain, HttpConnectionManager, Listener
 from lateen.ir.origin import Origin
@@ -68,7 +69,17 @@ def resources(config: ProxyConfiguration) -> ResourceSet:
         discovery.ENDPOINT: _named(config.load_assignments),
         discovery.LISTENER: _named(config.listeners),
         discovery.ROUTE: _named(config.routes),
+        discovery.EXTENSION: extensions(),
         discovery.VIRTUAL_HOST: {host.name: host for host in virtual_hosts(config.routes)},
+    }
+
+
+@functools.cache
+def extensions() -> Mapping[str, DiscoveryResource]:
+    """What listeners of any scope may ask for by name."""
+    return {
+        name: make(discovery.EXTENSION, name, body, ())
+        for name, body in tcp.shared_filters().items()
     }
 
 

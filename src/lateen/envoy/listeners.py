@@ -27,7 +27,6 @@ from lateen.ir.listener import (
 )
 
 _HCM = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
-_TCP = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
 _HTTP_INSPECTOR = "envoy.extensions.filters.listener.http_inspector.v3.HttpInspector"
 _DIRECTIONS = {
     Direction.INBOUND: base_pb2.INBOUND,
@@ -87,17 +86,28 @@ def _settings(source: Listener) -> listener_pb2.Listener:
         result.connection_balance_config.exact_balance.SetInParent()
     if _logs(source):
         result.access_log.append(telemetry.no_route_logger())
-    about = metadata.part(source.origins)
+    about = None if _is_common(source) else metadata.part(source.origins)
     if about is not None:
         result.metadata.CopyFrom(about)
     return result
 
 
-def _logs(source: Listener) -> bool:
-    # A default chain takes every connection, so none is without a chain.
-    return source.default_filter_chain is None and any(
-        chain.filter.telemetry.access_log for chain in source.filter_chains
+def _is_common(source: Listener) -> bool:
+    """Whether all HTTP services of a port share the listener. It does not name them: each service
+    that comes or goes would replace it, and with it all connections in time."""
+    return source.direction is Direction.OUTBOUND and any(
+        isinstance(chain.filter, HttpConnectionManager) and chain.filter.route_name.isdigit()
+        for chain in source.filter_chains
     )
+
+
+def _logs(source: Listener) -> bool:
+    # A chain that takes every connection leaves none without a chain.
+    if source.default_filter_chain is not None:
+        return False
+    if len(source.filter_chains) == 1 and source.filter_chains[0].match == ChainMatch():
+        return False
+    return any(chain.filter.telemetry.access_log for chain in source.filter_chains)
 
 
 def _listener_filters(source: Listener) -> list[components_pb2.ListenerFilter]:
@@ -170,10 +180,8 @@ def _chain(source: FilterChain) -> components_pb2.FilterChain:
         case TcpProxy() as proxy:
             if proxy.upstream_alpn:
                 result.filters.add().MergeFromString(peers.tcp_alpn_filter())
-            body = tcp.tcp_proxy(proxy, mutual_tls=mutual, gateway=False)
-            result.filters.add(
-                name="envoy.filters.network.tcp_proxy", typed_config=values.packed(_TCP, body)
-            )
+            for body in tcp.filters(proxy, mutual_tls=mutual):
+                result.filters.add().MergeFromString(body)
     if source.tls is not None:
         result.transport_socket.MergeFromString(tls.downstream_socket(source.tls))
     if source.connect_timeout is not None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lateen.envoy import decode
+from lateen.envoy import build, decode
 from lateen.envoy.binary import envoy_path
 from lateen.envoy.tls import SECRET_DIRECTORY
 from lateen.model import discovery
@@ -91,7 +91,8 @@ def _parts(resources: Iterable[DiscoveryResource]) -> list[_Part]:
     for name, cluster in by_type.get(discovery.CLUSTER, {}).items():
         parts.append((f"cluster {name}", "clusters", _with_endpoints(cluster, endpoints)))
     for name, listener in by_type.get(discovery.LISTENER, {}).items():
-        parts.append((f"listener {name}", "listeners", _with_routes(listener, routes, used)))
+        whole = _with_extensions(_with_routes(listener, routes, used))
+        parts.append((f"listener {name}", "listeners", whole))
     parts += [
         (f"route configuration {name}", "listeners", _listener_for(route, number))
         for number, (name, route) in enumerate(routes.items())
@@ -141,6 +142,18 @@ def _with_routes(value: Any, routes: dict[str, dict[str, Any]], used: set[str]) 
         else:
             result[key] = _with_routes(item, routes, used)
     return result
+
+
+def _with_extensions(value: Any) -> Any:  # noqa: ANN401 - JSON
+    """``value`` with the filters in it that Envoy would ask the control plane for."""
+    if isinstance(value, list):
+        return [_with_extensions(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    found = build.extensions().get(value["name"]) if "config_discovery" in value else None
+    if found is not None:
+        return {"name": found.name, "typed_config": decode.to_dict(found)["typed_config"]}
+    return {key: _with_extensions(item) for key, item in value.items()}
 
 
 def _listener_for(route: dict[str, Any], number: int) -> dict[str, Any]:

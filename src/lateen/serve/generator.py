@@ -13,6 +13,7 @@ from lateen.model.change import ChangeSet
 from lateen.model.discovery import (
     CLUSTER,
     ENDPOINT,
+    EXTENSION,
     LISTENER,
     ROUTE,
     VIRTUAL_HOST,
@@ -62,6 +63,7 @@ class _Outbound:
     __slots__ = (
         "clusters",
         "endpoints",
+        "extensions",
         "listeners",
         "routes",
         "scope",
@@ -78,6 +80,7 @@ class _Outbound:
         listeners: Shared,
         routes: Shared,
         virtual_hosts: Shared,
+        extensions: Shared,
     ) -> None:
         self.snapshot = snapshot
         self.scope = scope
@@ -86,6 +89,7 @@ class _Outbound:
         self.listeners = listeners
         self.routes = routes
         self.virtual_hosts = virtual_hosts
+        self.extensions = extensions
 
     def same_as(self, other: _Outbound) -> bool:
         """Whether all resources are the very same."""
@@ -129,6 +133,7 @@ class SidecarResources(Mapping[str, Mapping[str, DiscoveryResource]]):
             else listeners,
             ROUTE: outbound.routes,
             VIRTUAL_HOST: outbound.virtual_hosts,
+            EXTENSION: outbound.extensions,
         }
 
     def __getitem__(self, type_url: str) -> Mapping[str, DiscoveryResource]:
@@ -260,6 +265,7 @@ class MeshGenerator:
             before.listeners,
             before.routes,
             before.virtual_hosts,
+            before.extensions,
         )
         if wanted & part.CLUSTERS:
             after.clusters = self._shared(CLUSTER, configuration.outbound_clusters(view))
@@ -339,6 +345,7 @@ class MeshGenerator:
             self._shared(ENDPOINT, configuration.all_load_assignments(view)),
             self._shared(LISTENER, configuration.outbound_listeners(view)),
             *self._routes(view),
+            self._extensions(),
         )
 
     def _own(
@@ -360,7 +367,11 @@ class MeshGenerator:
             ENDPOINT: self._shared(ENDPOINT, configuration.all_load_assignments(view)),
             LISTENER: self._shared(LISTENER, configuration.all_listeners(view)),
             ROUTE: self._shared(ROUTE, configuration.all_routes(view)),
+            EXTENSION: self._extensions(),
         }
+
+    def _extensions(self) -> Shared:
+        return shared(EXTENSION, self._build.extensions().values())
 
     def _shared(self, type_url: str, parts: Iterable[build.Part]) -> Shared:
         return shared(type_url, map(self._build.resource, parts))

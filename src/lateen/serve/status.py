@@ -13,6 +13,7 @@ from lateen.envoy.protos import to_dict
 from lateen.model.discovery import (
     CLUSTER,
     ENDPOINT,
+    EXTENSION,
     LISTENER,
     ROUTE,
     SECRET,
@@ -32,6 +33,7 @@ _DUMPS = {
     ENDPOINT: ("EndpointsConfigDump", "dynamic_endpoint_configs", "endpoint_config"),
     LISTENER: ("ListenersConfigDump", "dynamic_listeners", "listener"),
     ROUTE: ("RoutesConfigDump", "dynamic_route_configs", "route_config"),
+    EXTENSION: ("EcdsConfigDump", "ecds_filters", "ecds_filter"),
     SECRET: ("SecretsConfigDump", "dynamic_active_secrets", "secret"),
 }
 
