@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lateen.runtime.environment import MissingReference, container_environment
-from lateen.runtime.images import ImageCatalog, ImageUnknown, repository
+from lateen.runtime.images import ImageCatalog, ImageUnknown, machine_command, repository
 from lateen.runtime.volumes import VolumeUnsupported, container_mounts, prepare_volumes, write_files
 from tests.runtime.objects import Objects, pod
 
@@ -192,13 +192,25 @@ def test_what_cannot_be_provided_is_said(tmp_path: Path) -> None:
 
 def test_images_are_commands() -> None:
     catalog = ImageCatalog.parse(["web=python -m web", "team/*=/bin/team"])
-    assert catalog.command("registry.example/web:1", {}).argv == ("python", "-m", "web")
-    assert catalog.command("web", {"args": ["-v"]}).argv == ("python", "-m", "web", "-v")
-    assert catalog.command("web", {"command": ["sh"]}).argv == ("sh",)
-    assert catalog.command("team/one:2", {}).argv == ("/bin/team",)
-    assert catalog.command("unknown:1", {"command": ["own"]}).argv == ("own",)
-    with pytest.raises(ImageUnknown, match="--image unknown=COMMAND"):
-        catalog.command("unknown:1", {})
+
+    def argv(image: str, **container: object) -> tuple[str, ...]:
+        found = catalog.mapped(image, container)
+        return found.argv if found else ()
+
+    assert argv("registry.example/web:1") == ("python", "-m", "web")
+    assert argv("web", args=["-v"]) == ("python", "-m", "web", "-v")
+    assert argv("web", command=["sh"]) == ("sh",)
+    assert argv("team/one:2") == ("/bin/team",)
+    assert argv("unknown:1", command=["own"]) == ()
+
+
+def test_an_image_that_nobody_knows_needs_a_command_in_the_manifest() -> None:
+    assert machine_command("unknown:1", {"command": ["own"]}, "").argv == ("own",)
+    with pytest.raises(ImageUnknown) as error:
+        machine_command("example.com/unknown:1", {}, "this machine has no container engine")
+    assert "image 'example.com/unknown:1'" in str(error.value)
+    assert "--image unknown=COMMAND" in str(error.value)
+    assert "container engine bring the image: this machine has no" in str(error.value)
 
 
 @pytest.mark.parametrize("line", ["noequals", "=x", "name=", 'web="unclosed'])

@@ -246,6 +246,8 @@ def _complain_once(pod: dict[str, Any], name: str, complained: dict[str, str]) -
         elif ended.get("exitCode"):
             reason = "Error"
             message = f"container {container['name']} exited with {ended['exitCode']}"
+    if reason == "ImagePullBackOff":
+        reason = "ErrImagePull"  # the same failure between two attempts
     if reason and message and complained.get(name) != reason:
         complained[name] = reason
         say(WARN, f"{name} {pod_phase(pod)}: {message}")

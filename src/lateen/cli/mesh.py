@@ -42,6 +42,13 @@ def up(
         typer.Option("--image", help="NAME=COMMAND: what runs for an image; repeatable."),
     ] = None,
     image_file: Annotated[str, typer.Option(help="File with a NAME=COMMAND per line.")] = "",
+    engine: Annotated[
+        str,
+        typer.Option(
+            help="Container engine that other images come from: auto, docker, podman, nerdctl or "
+            "none. auto takes the first of these three that works."
+        ),
+    ] = "auto",
     publish: Annotated[
         list[str] | None,
         typer.Option("--publish", help="SERVICEPORT:HOSTPORT of gateways; repeatable."),
@@ -75,6 +82,7 @@ def up(
     options = NodeOptions(
         images=_checked_images(image or [], image_file),
         image_file=str(Path(image_file).resolve()) if image_file else "",
+        engine=_checked_engine(engine),
         publish=_ports(publish or []),
         address=address,
         watch=[str(Path(folder).resolve()) for folder in watch or []],
@@ -197,6 +205,22 @@ def _check_mesh_config(path: str) -> None:
             "docs/configuration-reference/meshconfig.md lists its settings",
             FINDING,
         )
+
+
+def _checked_engine(choice: str) -> str:
+    from lateen.runtime.engine.commands import CHOICES, installed
+
+    if choice not in CHOICES:
+        raise CommandError(
+            f"--engine {choice}: no such container engine", f"one of {', '.join(CHOICES)}", USAGE
+        )
+    if choice not in ("auto", "none") and not installed(os.environ, choice):
+        raise CommandError(
+            f"{choice} is not installed: no such command in PATH",
+            "install it, or leave --engine out to take what there is",
+            ENVIRONMENT,
+        )
+    return choice
 
 
 def _ports(options: list[str]) -> dict[int, int]:

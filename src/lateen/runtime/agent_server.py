@@ -102,7 +102,9 @@ class AgentServer:
             wire.send(connection, {"error": f"pod {namespace}/{pod} does not run here"})
             return
         container = wire.text(message, "container") or _default_container(worker.pod)
-        argv = program_command(wire.strings(message, "argv"))
+        argv = wire.strings(message, "argv")
+        if not worker.has_own_files(container):
+            argv = program_command(argv)
         spec = ExecSpec(tuple(argv), tty=bool(message.get("tty")))
         stdin, stdout, stderr = descriptors
         try:

@@ -1,4 +1,4 @@
-"""How the node starts one container of a pod: command, environment, mounts, user."""
+"""From a container in a manifest to what the node starts: program, environment, user, root."""
 
 from __future__ import annotations
 
@@ -6,20 +6,66 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lateen.runtime.cache import ObjectCache
+from lateen.runtime.engine import users
+from lateen.runtime.engine.errors import EngineAbsent
 from lateen.runtime.environment import container_environment, expand, service_variables
-from lateen.runtime.images import ImageCatalog
+from lateen.runtime.image_puller import ImagePuller
+from lateen.runtime.images import (
+    ImageCatalog,
+    ImageCommand,
+    ImageUnknown,
+    engine_command,
+    machine_command,
+)
+from lateen.runtime.node import privileges
 from lateen.runtime.node.spec import ContainerSpec
-from lateen.runtime.raw import Raw, name_of, namespace_of, spec_of
+from lateen.runtime.raw import Raw, full_name, name_of, namespace_of, spec_of
 from lateen.runtime.volumes import container_mounts, generated_volumes
 
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+ROOT_CAPABILITIES: Mapping[str, int] = {
+    "CHOWN": privileges.CAP_CHOWN,
+    "DAC_OVERRIDE": privileges.CAP_DAC_OVERRIDE,
+    "FOWNER": privileges.CAP_FOWNER,
+    "FSETID": privileges.CAP_FSETID,
+    "KILL": privileges.CAP_KILL,
+    "SETGID": privileges.CAP_SETGID,
+    "SETUID": privileges.CAP_SETUID,
+}
+"""What root of an image may do: change owners and users within the container. The rest of what
+container engines give is about networks (which could leave the proxy out), devices and roots."""
+
+
+class ContainerConfigError(Exception):
+    """A container cannot be made as its manifest and its image say; the message says why."""
+
+
+async def find_program(
+    images: ImageCatalog, puller: ImagePuller, pod: Raw, container: Raw
+) -> ImageCommand:
+    """What a container runs: by an option, as a built-in image, from the container engine, or by
+    its own command. Raises `ImageUnknown`, `ImageRefused`."""
+    image = str(container.get("image", ""))
+    found = images.mapped(image, container)
+    if found is not None:
+        return found
+    where = f"pod {full_name(pod)}, container {container.get('name')}"
+    try:
+        try:
+            policy = str(container.get("imagePullPolicy") or "")
+            return engine_command(await puller.get(image, policy, full_name(pod)), container)
+        except EngineAbsent as error:
+            return machine_command(image, container, str(error))
+    except ImageUnknown as error:
+        raise ImageUnknown(f"{where}: {error}") from None
 
 
 def container_spec(
-    images: ImageCatalog,
-    cache: ObjectCache,
     pod: Raw,
-    raw: Raw,
+    container: Raw,
+    program: ImageCommand,
+    objects: ObjectCache,
     volumes: Mapping[str, Path],
     *,
     ip: str,
@@ -27,28 +73,79 @@ def container_spec(
     switches_user: bool,
     log_path: str,
 ) -> ContainerSpec:
-    """The specification of container ``raw`` of ``pod``; ``volumes`` are their folders by name.
+    """What the node starts for a container; ``volumes`` are the pod's folders by name.
 
-    Raises `ImageUnknown`, `MissingReference` and `VolumeUnsupported`.
+    Raises `MissingReference`, `VolumeUnsupported`, `ContainerConfigError`.
     """
-    command = images.command(str(raw.get("image", "")), raw)
     services: dict[str, str] = {}
     if spec_of(pod).get("enableServiceLinks") is not False:
-        services = service_variables(cache.all("Service"), namespace_of(pod))
-    base = {"PATH": _PATH, "HOSTNAME": name_of(pod), **services, **command.env}
-    environment = container_environment(pod, raw, ip, node_name, cache, base)
+        services = service_variables(objects.all("Service"), namespace_of(pod))
+    base = {"PATH": DEFAULT_PATH, "HOSTNAME": name_of(pod), **services, **program.env}
+    environment = container_environment(pod, container, ip, node_name, objects, base)
     security = {
         **(spec_of(pod).get("securityContext") or {}),
-        **(raw.get("securityContext") or {}),
+        **(container.get("securityContext") or {}),
     }
+    uid, gid = security.get("runAsUser"), security.get("runAsGroup")
+    groups: tuple[int, ...] = ()
+    capabilities: tuple[int, ...] = ()
+    working_dir, root = "", ""
+    if program.image is not None:
+        root, working_dir = program.image.root, program.image.config.working_dir
+        identity = _identity(program, security, switches_user=switches_user)
+        environment.setdefault("HOME", identity.home)
+        uid, gid, groups = identity.uid, identity.gid, identity.groups
+        capabilities = _capabilities(security) if uid == 0 else ()
     return ContainerSpec(
-        name=str(raw["name"]),
-        argv=tuple(expand(part, environment) for part in command.argv),
+        name=str(container["name"]),
+        argv=(*program.leading, *(expand(part, environment) for part in program.argv)),
         env=environment,
-        cwd=str(raw.get("workingDir") or "/"),
-        mounts=tuple(container_mounts(raw, volumes, environment, generated_volumes(pod))),
-        uid=security.get("runAsUser") if switches_user else None,
-        gid=security.get("runAsGroup") if switches_user else None,
+        cwd=str(container.get("workingDir") or working_dir or "/"),
+        mounts=tuple(container_mounts(container, volumes, environment, generated_volumes(pod))),
+        uid=uid if switches_user else None,
+        gid=gid if switches_user else None,
+        groups=groups if switches_user else (),
+        capabilities=capabilities if switches_user else (),
+        image=root,
         read_only_root=bool(security.get("readOnlyRootFilesystem")),
         log_path=log_path,
+    )
+
+
+def _identity(program: ImageCommand, security: Raw, *, switches_user: bool) -> users.Identity:
+    """Who the image's program runs as. Without root everything runs as one user, whom the image
+    does not know, so that its own names do not matter."""
+    assert program.image is not None
+    if not switches_user:
+        return users.Identity(0, 0)
+    root = program.image.root
+    more = [int(group) for group in security.get("supplementalGroups") or []]
+    if security.get("fsGroup") is not None:
+        more.append(int(security["fsGroup"]))
+    try:
+        identity = users.resolve(
+            program.image.config.user,
+            users.read_file(root, "etc/passwd"),
+            users.read_file(root, "etc/group"),
+            security.get("runAsUser"),
+            security.get("runAsGroup"),
+            more,
+        )
+    except users.UnknownUser as error:
+        raise ContainerConfigError(f"{error}; set securityContext.runAsUser") from error
+    if security.get("runAsNonRoot") and identity.uid == 0:
+        raise ContainerConfigError(
+            "securityContext.runAsNonRoot is true, and the image runs as root; set runAsUser"
+        )
+    return identity
+
+
+def _capabilities(security: Raw) -> tuple[int, ...]:
+    dropped = {str(name).upper() for name in (security.get("capabilities") or {}).get("drop") or []}
+    if "ALL" in dropped:
+        return ()
+    return tuple(
+        number
+        for name, number in ROOT_CAPABILITIES.items()
+        if name not in dropped and f"CAP_{name}" not in dropped
     )

@@ -45,6 +45,7 @@ class ContainerWorker:
     execute: Callable[[tuple[str, ...]], Awaitable[int]]
     connect: Connect
     on_change: Callable[[], None]
+    stop_signal: int = signal.SIGTERM
     restart_policy: str = "Always"
     grace: float = 30.0
     """Seconds a container has to end after its liveness probe gave up."""
@@ -117,7 +118,7 @@ class ContainerWorker:
             self.restarts += 1
 
     async def stop(self, grace: float) -> None:
-        """SIGTERM (after the preStop hook), SIGKILL after ``grace`` seconds."""
+        """Its stop signal (after the preStop hook), SIGKILL after ``grace`` seconds."""
         self._stopping = True
         process = self.process
         if process is None:
@@ -125,7 +126,7 @@ class ContainerWorker:
         deadline = time.monotonic() + grace
         await self._pre_stop(grace)
         with contextlib.suppress(OSError, NodeError):
-            await process.signal(signal.SIGTERM)
+            await process.signal(self.stop_signal)
         await self._end(process, deadline)
 
     async def kill(self, reason: str) -> None:
@@ -135,7 +136,7 @@ class ContainerWorker:
             return
         self._end_reason = reason
         with contextlib.suppress(OSError, NodeError):
-            await process.signal(signal.SIGTERM)
+            await process.signal(self.stop_signal)
         await self._end(process, time.monotonic() + self._kill_grace())
 
     async def _end(self, process: Process, deadline: float) -> None:

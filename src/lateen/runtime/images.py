@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lateen.runtime.engine.config import merge_command
+from lateen.runtime.image_puller import EngineImage
 from lateen.workloads.images import builtin_command
 
 
@@ -20,7 +22,12 @@ class ImageCommand:
     """What a container runs, and the image's own environment."""
 
     argv: tuple[str, ...]
+    """``$(NAME)`` in these words refers to the container's environment."""
     env: Mapping[str, str] = field(default_factory=dict)
+    leading: tuple[str, ...] = ()
+    """Words before ``argv``, taken as they are: they are the image's, not the manifest's."""
+    image: EngineImage | None = None
+    """The image whose files are the container's root; None: the machine's programs run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +60,11 @@ class ImageCatalog:
             given.append((name.strip(), command.strip()))
         return cls(tuple(given))
 
-    def command(self, image: str, container: Mapping[str, object]) -> ImageCommand:
-        """What a container with this image runs. Raises `ImageUnknown`.
+    def mapped(self, image: str, container: Mapping[str, object]) -> ImageCommand | None:
+        """What a container with this image runs by an option or as one of the built-in ones.
 
         ``command`` and ``args`` of the manifest replace the image's entrypoint and arguments by
-        Kubernetes' rules; a manifest that gives its own ``command`` needs no known image.
+        Kubernetes' rules.
         """
         command, args = _texts(container.get("command")), _texts(container.get("args"))
         for pattern, text in self.given:
@@ -66,13 +73,32 @@ class ImageCatalog:
         builtin = builtin_command(image)
         if builtin is not None:
             return ImageCommand(builtin.argv(command or None, args or None), builtin.env)
-        if command:
-            return ImageCommand((*command, *args))
+        return None
+
+
+def engine_command(image: EngineImage, container: Mapping[str, object]) -> ImageCommand:
+    """What a container runs whose image a container engine has provided. Raises `ImageUnknown`
+    when neither image nor manifest name a command."""
+    command, args = _texts(container.get("command")), _texts(container.get("args"))
+    leading, argv = merge_command(image.config, command, args)
+    if not leading and not argv:
         raise ImageUnknown(
-            f"no command is known for image {image!r}; give one with "
-            f"--image {repository(image)}=COMMAND, a file with --image-file, "
-            "or a command in the manifest"
+            f"image {container.get('image')!r} has no command; give one in the manifest"
         )
+    return ImageCommand(argv, dict(image.config.env), leading, image)
+
+
+def machine_command(image: str, container: Mapping[str, object], why: str) -> ImageCommand:
+    """What a container runs whose image nobody knows: the manifest's own ``command``, as a program
+    of this machine. Raises `ImageUnknown`; ``why`` says what became of a container engine."""
+    command, args = _texts(container.get("command")), _texts(container.get("args"))
+    if command:
+        return ImageCommand((*command, *args))
+    raise ImageUnknown(
+        f"no command is known for image {image!r}; give one with "
+        f"--image {repository(image)}=COMMAND, a file with --image-file, or a command in the "
+        f"manifest; or let a container engine bring the image: {why}"
+    )
 
 
 def repository(image: str) -> str:

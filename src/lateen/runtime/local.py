@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from lateen.runtime.engine.commands import installed
 from lateen.runtime.node.errors import NodeStartError
 from lateen.runtime.node.launch import NodeHandle, launch_node
 from lateen.runtime.node.spec import NodeConfig
@@ -37,6 +38,8 @@ class NodeOptions:
 
     images: Sequence[str] = ()
     image_file: str = ""
+    engine: str = "auto"
+    """Container engine for images that nobody maps: a name, ``auto`` or ``none``."""
     publish: Mapping[int, int] = field(default_factory=dict)
     """Service port to host port."""
     address: str = "127.0.0.1"
@@ -94,6 +97,7 @@ def start(name: str, folder: Path, options: NodeOptions) -> RunningNode:
         state_dir=str(folder),
         # The keys and sockets of this user's other meshes.
         hidden_paths=(str(folder.parent),),
+        engine=_engine(options.engine),
         die_with_parent=options.die_with_parent,
     )
     try:
@@ -104,6 +108,11 @@ def start(name: str, folder: Path, options: NodeOptions) -> RunningNode:
         raise
     write_node_file(folder, {"pid": handle.pid, "started": time.time(), "options": arguments})
     return RunningNode(name, folder, handle, lock)
+
+
+def _engine(choice: str) -> str:
+    """The choice, or nothing when no such engine is installed."""
+    return choice if choice == "none" or installed(os.environ, choice) else ""
 
 
 def stop(folder: Path, *, keep: bool = False, timeout: float = 30.0) -> bool:

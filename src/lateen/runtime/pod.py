@@ -20,10 +20,13 @@ from lateen.agent.certificates import CertificateError, CertificateKeeper
 from lateen.agent.proxy import ProxySupervisor
 from lateen.capture import CaptureConfig, CaptureError, ProxyMatch, from_annotations
 from lateen.runtime.cache import ObjectCache
-from lateen.runtime.container_spec import container_spec
+from lateen.runtime.container_spec import ContainerConfigError, container_spec, find_program
 from lateen.runtime.container_worker import ContainerWorker, Process
+from lateen.runtime.engine.config import stop_signal
+from lateen.runtime.engine.errors import ImageRefused
 from lateen.runtime.environment import MissingReference
-from lateen.runtime.images import ImageCatalog, ImageUnknown
+from lateen.runtime.image_puller import ImagePuller
+from lateen.runtime.images import ImageCatalog, ImageCommand, ImageUnknown
 from lateen.runtime.injection import (
     PROXY_CONTAINER,
     application_containers,
@@ -72,6 +75,7 @@ class PodContext:
     client: AsyncClient
     cache: ObjectCache
     images: ImageCatalog
+    puller: ImagePuller
     state_dir: Path
     node_name: str
     domain: str
@@ -104,12 +108,18 @@ class PodWorker:
     _rotation: asyncio.Task[None] | None = None
     _refreshing: asyncio.Task[None] | None = None
     _envoy: Container | None = None
+    _programs: dict[str, ImageCommand] = field(default_factory=dict)
+    """What each container runs, by its name."""
 
     @functools.cached_property
     def _volumes(self) -> PodVolumes:
         context = self.context
         root = self._scratch / "volumes"
         return PodVolumes(context.client, context.cache, self.pod, self.ip, context.node_name, root)
+
+    @property
+    def _applications(self) -> list[Raw]:
+        return application_containers(self.pod)
 
     @property
     def key(self) -> str:
@@ -169,7 +179,8 @@ class PodWorker:
             await self._prepare_sandbox()
             if self.injected:
                 await self._start_proxy()
-            self.containers = [self._worker(raw) for raw in application_containers(self.pod)]
+            await self._find_programs()
+            self.containers = [self._worker(raw) for raw in self._applications]
             if not await self._run_init_containers():
                 self.phase = "Failed"
                 self.containers = []
@@ -177,7 +188,9 @@ class PodWorker:
                 return True
         except (ImageUnknown, VolumeUnsupported) as error:
             self._fail("InvalidImageName" if isinstance(error, ImageUnknown) else "Volume", error)
-        except MissingReference as error:
+        except ImageRefused as error:
+            self._fail(error.reason, error)
+        except (MissingReference, ContainerConfigError) as error:
             self._fail("CreateContainerConfigError", error)
         except CertificateError as error:
             self._fail("ProxyCertificate", error)
@@ -315,12 +328,33 @@ class PodWorker:
                 return False
         return True
 
+    async def _find_programs(self) -> None:
+        """What each container runs; the container engine fetches a pod's images side by side."""
+        missing = [
+            raw
+            for raw in (*(spec_of(self.pod).get("initContainers") or ()), *self._applications)
+            if raw["name"] not in self._programs
+        ]
+        find = functools.partial(find_program, self.context.images, self.context.puller, self.pod)
+        found = await asyncio.gather(*map(find, missing), return_exceptions=True)
+        for raw, program in zip(missing, found, strict=True):
+            if isinstance(program, BaseException):
+                raise program
+            self._programs[raw["name"]] = program
+
+    def has_own_files(self, container: str) -> bool:
+        """Whether a container's root is an image's, so that programs of this machine mean nothing
+        in it."""
+        program = self._programs.get(container)
+        return program is not None and program.image is not None
+
     def _worker(self, raw: Raw, policy: str = "") -> ContainerWorker:
+        program = self._programs[raw["name"]]
         spec = container_spec(
-            self.context.images,
-            self.context.cache,
             self.pod,
             raw,
+            program,
+            self.context.cache,
             self._volumes.directories,
             ip=self.ip,
             node_name=self.context.node_name,
@@ -336,6 +370,7 @@ class PodWorker:
             connect=self._connect,
             on_change=self._changed.set,
             grace=float(spec_of(self.pod).get("terminationGracePeriodSeconds", 30)),
+            stop_signal=stop_signal(program.image.config.stop_signal if program.image else ""),
             restart_policy=policy or str(spec_of(self.pod).get("restartPolicy") or "Always"),
         )
 
@@ -440,7 +475,7 @@ class PodWorker:
         reason, message = self.problem or (None, None)
         if not applications:
             applications = waiting_statuses(
-                application_containers(self.pod),
+                self._applications,
                 reason or "ContainerCreating",
                 message or "",
             )

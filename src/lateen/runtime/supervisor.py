@@ -16,6 +16,7 @@ from lateen.agent.forward import Forwarder, machine_resolvers
 from lateen.runtime.agent_server import AgentServer
 from lateen.runtime.cache import ObjectCache
 from lateen.runtime.controllers import WorkloadControllers
+from lateen.runtime.image_puller import ImagePuller
 from lateen.runtime.images import ImageCatalog
 from lateen.runtime.ingress import Publisher, ensure_ingress_gateway
 from lateen.runtime.kubelet import Kubelet
@@ -86,6 +87,7 @@ class Supervisor:
                     _texts(self._arguments.get("images")),
                     str(self._arguments.get("image_file") or ""),
                 ),
+                puller=ImagePuller(node),
                 state_dir=state_dir,
                 node_name="local",
                 domain=DOMAIN,

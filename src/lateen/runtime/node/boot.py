@@ -1,6 +1,7 @@
 """How a node comes to life: ``python -m lateen.runtime.node.boot`` (started by `launch_node`).
 
     boot (host's namespaces)            stays as the host gateway
+     ├─ fork: engine helper             only where there is a container engine
      └─ fork: new user namespace (without root), then new PID, network, mount, UTS, IPC namespaces
          └─ fork: PID 1 of the node     the launcher
              └─ fork: main              the program of the node, with few or no privileges
@@ -20,8 +21,9 @@ import signal
 import socket
 import struct
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from lateen.runtime.engine.helper import fork_helper
 from lateen.runtime.node import namespaces as ns
 from lateen.runtime.node import privileges, process, wire
 from lateen.runtime.node.errors import NodeError, NodeStartError
@@ -77,6 +79,13 @@ def _supervise(
     main_ours, main_theirs = wire.pair()
     forward_ours, forward_theirs = wire.pair()
     news, news_theirs = wire.pair()
+    channels = [main_theirs, forward_theirs]
+    if config.engine not in ("", "none"):
+        # With all rights that this process has now, because engines need them; it only takes names.
+        engine_ours, engine_theirs = wire.pair()
+        fork_helper(engine_ours, config.engine)
+        engine_ours.close()
+        channels.append(engine_theirs)
     middle = os.fork()
     if middle == 0:
         for sock in (control, main_ours, forward_ours, news):
@@ -85,11 +94,9 @@ def _supervise(
             os.close(lifeline)
         _enter_namespaces(
             news_theirs,
-            lambda: _Init(
-                config, directory, main_theirs, forward_theirs, news_theirs, message
-            ).run(),
+            lambda: _Init(config, directory, channels, news_theirs, message).run(),
         )
-    for sock in (main_theirs, forward_theirs, news_theirs):
+    for sock in (*channels, news_theirs):
         sock.close()
     try:
         report, _ = wire.receive(news)
@@ -165,15 +172,13 @@ class _Init:
         self,
         config: NodeConfig,
         directory: str,
-        gateway: socket.socket,
-        forward: socket.socket,
+        channels: Sequence[socket.socket],
         news: socket.socket,
         message: wire.Message,
     ) -> None:
         self._config = config
         self._directory = directory
-        self._gateway = gateway
-        self._forward = forward
+        self._channels = channels
         self._news = news
         self._message = message
 
@@ -199,10 +204,10 @@ class _Init:
         ours, theirs = wire.pair()
         pid = os.fork()
         if pid == 0:
-            channels = (theirs, self._gateway, self._forward)
+            channels = (theirs, *self._channels)
             process.close_all_but([channel.fileno() for channel in channels])
             os._exit(_run_main(self._config, self._directory, channels, self._message))
-        for channel in (theirs, self._gateway, self._forward):
+        for channel in (theirs, *self._channels):
             channel.close()
         launcher = Launcher(self._config, self._directory, ours, pid, ROLES, mark_capability())
         wire.send(self._news, {"started": True})
@@ -212,7 +217,7 @@ class _Init:
 def _run_main(
     config: NodeConfig,
     directory: str,
-    channels: tuple[socket.socket, socket.socket, socket.socket],
+    channels: Sequence[socket.socket],
     message: wire.Message,
 ) -> int:
     """The node's main process: drops what it does not need and runs the program."""

@@ -32,6 +32,10 @@ class RunningContainer:
     cwd: str
     uid: int
     gid: int
+    groups: Sequence[int] = ()
+    capabilities: Sequence[int] = ()
+    """What `exec` keeps too: an image's uid 0 is the same for every program in it."""
+    image: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +79,15 @@ class StartRequest:
     cwd: str
     uid: int | None
     gid: int | None
+    groups: Sequence[int]
     capabilities: Sequence[int]
     root: rootfs.RootFs
     logs: bool
+
+    @property
+    def plain_root(self) -> bool:
+        """Whether it is root of an image: other programs never keep capabilities by being uid 0."""
+        return bool(self.root.image) and self.uid == 0
 
 
 def start_request(
@@ -91,7 +101,7 @@ def start_request(
 ) -> StartRequest:
     """Reads a message. ``stage`` is an empty directory. Raises `ValueError` for one that is not
     well-formed."""
-    capabilities = _capabilities(message)
+    capabilities = _numbers(message, "capabilities")
     if message.get("mark_sockets"):
         capabilities.append(mark_capability)
     root = rootfs.RootFs(
@@ -103,6 +113,7 @@ def start_request(
         exposed=view.exposed,
         covered=view.covered,
         read_only_root=bool(message.get("read_only_root")),
+        image=wire.text(message, "image"),
     )
     return StartRequest(
         argv=wire.strings(message, "argv"),
@@ -110,6 +121,7 @@ def start_request(
         cwd=wire.text(message, "cwd") or "/",
         uid=identity[0],
         gid=identity[1],
+        groups=_numbers(message, "groups"),
         capabilities=capabilities,
         root=root,
         logs=bool(wire.text(message, "log_path")),
@@ -130,7 +142,15 @@ def run_container(
     ns.unshare(ns.CLONE_NEWNS)
     rootfs.enter(request.root)
     process.change_directory(request.cwd, create=not request.root.read_only_root)
-    process.run(request.argv, request.env, uid=uid, gid=gid, capabilities=request.capabilities)
+    process.run(
+        request.argv,
+        request.env,
+        uid=uid,
+        gid=gid,
+        capabilities=request.capabilities,
+        groups=request.groups,
+        plain_root=request.plain_root,
+    )
 
 
 def run_in_container(
@@ -155,7 +175,16 @@ def run_in_container(
         ns.setns(fd)
     process.change_directory(cwd, create=False)
     argv = wire.strings(message, "argv")
-    process.run(argv, env, uid=container.uid, gid=container.gid, capabilities=())
+    plain_root = container.image and container.uid == 0 and os.getuid() == 0
+    process.run(
+        argv,
+        env,
+        uid=container.uid,
+        gid=container.gid,
+        capabilities=container.capabilities if plain_root else (),
+        groups=container.groups,
+        plain_root=plain_root,
+    )
 
 
 def _environment(message: wire.Message, hostname: str) -> dict[str, str]:
@@ -164,8 +193,8 @@ def _environment(message: wire.Message, hostname: str) -> dict[str, str]:
     return env
 
 
-def _capabilities(message: wire.Message) -> list[int]:
-    value = message.get("capabilities", [])
+def _numbers(message: wire.Message, key: str) -> list[int]:
+    value = message.get(key, [])
     return [item for item in value if isinstance(item, int)] if isinstance(value, list) else []
 
 

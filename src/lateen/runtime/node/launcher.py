@@ -171,6 +171,9 @@ class Launcher:
                 request.cwd,
                 os.getuid() if request.uid is None else request.uid,
                 os.getgid() if request.gid is None else request.gid,
+                request.groups,
+                request.capabilities,
+                bool(request.root.image),
             )
             pod.containers.add(pid)
 

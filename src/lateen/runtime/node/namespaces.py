@@ -34,7 +34,7 @@ _AT_RECURSIVE = 0x8000
 _MOUNT_ATTR_RDONLY = 0x1
 _SYS_MOUNT_SETATTR = 442  # the same number on every architecture since Linux 5.12
 _SYS_OPENAT2 = 437  # likewise, since Linux 5.6
-_RESOLVE_NO_MAGICLINKS, _RESOLVE_BENEATH = 0x02, 0x08
+_RESOLVE_NO_MAGICLINKS, _RESOLVE_BENEATH, _RESOLVE_IN_ROOT = 0x02, 0x08, 0x10
 _SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41, "ppc64le": 203, "s390x": 217}
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -78,7 +78,17 @@ def open_beneath(directory: int, path: str, flags: int) -> int:
     No symbolic link and no ``..`` on the way leads out: that is `OSError` with ``EXDEV``. The
     kernel looks and opens in one step, so whoever owns the directory cannot win a race.
     """
-    how = _OpenHow(flags | os.O_CLOEXEC, 0, _RESOLVE_BENEATH | _RESOLVE_NO_MAGICLINKS)
+    return _open_at(directory, path, flags, _RESOLVE_BENEATH | _RESOLVE_NO_MAGICLINKS)
+
+
+def open_in_root(directory: int, path: str, flags: int) -> int:
+    """Like `open_beneath`, but links and ``..`` lead to where they would if the directory were
+    the root (chroot(2) for one look-up)."""
+    return _open_at(directory, path, flags, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS)
+
+
+def _open_at(directory: int, path: str, flags: int, resolve: int) -> int:
+    how = _OpenHow(flags | os.O_CLOEXEC, 0, resolve)
     result = _libc.syscall(
         ctypes.c_long(_SYS_OPENAT2),
         ctypes.c_int(directory),

@@ -6,10 +6,11 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
 
 from lateen.capture import CaptureConfig
+from lateen.runtime.engine.errors import EngineAbsent
 from lateen.runtime.node import wire
 from lateen.runtime.node.channel import Channel
 from lateen.runtime.node.errors import CommandNotFoundError, NodeError, PortTakenError, SandboxError
@@ -33,11 +34,13 @@ class Node:
         launcher: socket.socket,
         gateway: socket.socket,
         forward: socket.socket,
+        engine: socket.socket | None = None,
     ) -> None:
         self.config = config
         self._directory = directory
         self._launcher = Channel(launcher, self._on_event)
         self._gateway = Channel(gateway)
+        self._engine = Channel(engine) if engine is not None else None
         self._forward_gateway = forward
         self._forwarder: Channel | None = None
         self._netlink: Channel | None = None
@@ -186,6 +189,20 @@ class Node:
         opened.setblocking(False)
         return opened
 
+    async def engine_image(self, image: str, policy: str) -> tuple[wire.Message, list[int]]:
+        """Asks the container engine for an image's files (`lateen.runtime.engine.helper.answer`).
+
+        Raises `EngineAbsent` when no process for that stays on the machine's side, `OSError`.
+        """
+        if self._engine is None:
+            switched_off = self.config.engine == "none"
+            raise EngineAbsent(
+                "the container engine is switched off (--engine none)"
+                if switched_off
+                else "this machine has no container engine (docker, podman or nerdctl)"
+            )
+        return await self._engine.request({"image": image, "policy": policy})
+
     # The mesh's own
 
     async def spawn(self, name: str, spec: ProcessSpec) -> Process:
@@ -312,7 +329,7 @@ def run_program(
     arguments: dict[str, object],
     config: NodeConfig,
     directory: str,
-    channels: tuple[socket.socket, socket.socket, socket.socket],
+    channels: Sequence[socket.socket],
 ) -> int:
     """Runs ``await program(node, arguments)`` in a fresh event loop; returns the exit status.
 
@@ -326,7 +343,7 @@ async def _run(
     arguments: dict[str, object],
     config: NodeConfig,
     directory: str,
-    channels: tuple[socket.socket, socket.socket, socket.socket],
+    channels: Sequence[socket.socket],
 ) -> int:
     node = Node(config, directory, *channels)
     await node.set_up()

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 CAP_CHOWN = 0
 CAP_DAC_OVERRIDE = 1
 CAP_DAC_READ_SEARCH = 2
 CAP_FOWNER = 3
+CAP_FSETID = 4
+CAP_KILL = 5
+CAP_SETGID = 6
+CAP_SETUID = 7
 CAP_NET_BIND_SERVICE = 10
 CAP_NET_ADMIN = 12
 CAP_NET_RAW = 13
@@ -60,20 +64,25 @@ def _prctl(option: int, first: int = 0, second: int = 0) -> int:
     return result
 
 
-def set_capabilities(capabilities: Iterable[int]) -> None:
-    """Makes exactly these the effective, permitted and inheritable capabilities (capset(2))."""
+def set_capabilities(capabilities: Iterable[int], *, inheritable: bool = True) -> None:
+    """Makes exactly these the effective, permitted and (or else none) inheritable capabilities
+    (capset(2))."""
     words = [0, 0]
     for capability in capabilities:
         words[capability // 32] |= 1 << (capability % 32)
     header = _Header(_CAPABILITY_VERSION_3, 0)
-    data = (_Data * 2)(*(_Data(word, word, word) for word in words))
+    data = (_Data * 2)(*(_Data(word, word, word if inheritable else 0) for word in words))
     if _libc.capset(ctypes.byref(header), ctypes.byref(data)) < 0:
         number = ctypes.get_errno()
         raise OSError(number, f"capset: {os.strerror(number)}")
 
 
 def drop_privileges(
-    keep: Iterable[int] = (), *, uid: int | None = None, gid: int | None = None
+    keep: Iterable[int] = (),
+    *,
+    uid: int | None = None,
+    gid: int | None = None,
+    groups: Sequence[int] = (),
 ) -> None:
     """Becomes ``uid``/``gid`` (if given) with only the capabilities of ``keep``, for good.
 
@@ -81,22 +90,12 @@ def drop_privileges(
     gain others, whatever its file says (bounding set, no_new_privs, SECBIT_NOROOT).
     """
     kept = tuple(keep)
-    capability = 0
-    while True:
-        try:
-            if not _prctl(_PR_CAPBSET_READ, capability):
-                capability += 1
-                continue
-        except OSError:
-            break
-        if capability not in kept:
-            _prctl(_PR_CAPBSET_DROP, capability)
-        capability += 1
+    _bound(kept)
     # NO_SETUID_FIXUP keeps the permitted set across setuid, so that `keep` can be applied after.
     _prctl(_PR_SET_SECUREBITS, _SECUREBITS_NO_ROOT)
-    if gid is not None and (gid != os.getgid() or os.getgroups()):
+    if gid is not None and (gid != os.getgid() or os.getgroups() or groups):
         if _can_set_groups():
-            os.setgroups([])
+            os.setgroups(list(groups))
         os.setresgid(gid, gid, gid)
     if uid is not None and uid != os.getuid():
         os.setresuid(uid, uid, uid)
@@ -107,10 +106,42 @@ def drop_privileges(
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
+def become_plain_root(keep: Iterable[int], *, gid: int, groups: Sequence[int] = ()) -> None:
+    """Becomes uid 0 with only the capabilities of ``keep``, for good, for programs of an image.
+
+    Unlike after `drop_privileges` the capabilities belong to uid 0: a program that becomes another
+    user, as servers do, loses them (capabilities(7)). No program run from here on gains others.
+    """
+    kept = tuple(keep)
+    _bound(kept)
+    os.setgroups(list(groups))
+    os.setresgid(gid, gid, gid)
+    os.setresuid(0, 0, 0)
+    set_capabilities(kept, inheritable=False)
+    _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def _bound(keep: Sequence[int]) -> None:
+    """Drops all other capabilities from the bounding set."""
+    capability = 0
+    while True:
+        try:
+            if not _prctl(_PR_CAPBSET_READ, capability):
+                capability += 1
+                continue
+        except OSError:
+            break
+        if capability not in keep:
+            _prctl(_PR_CAPBSET_DROP, capability)
+        capability += 1
+
+
 def _can_set_groups() -> bool:
     try:
-        with open("/proc/self/setgroups", encoding="ascii") as file:
-            return file.read().strip() == "allow"
+        # As bytes: below the root of an image Python finds no codec that it has not loaded yet.
+        with open("/proc/self/setgroups", "rb") as file:
+            return file.read().strip() == b"allow"
     except OSError:
         return True
 

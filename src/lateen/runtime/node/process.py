@@ -88,12 +88,17 @@ def run(
     uid: int | None,
     gid: int | None,
     capabilities: Sequence[int],
+    groups: Sequence[int] = (),
+    plain_root: bool = False,
 ) -> None:
     """Gives up privileges and becomes the program. Never returns; raises `OSError`."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     os.umask(0o022)
     reset_signals()
-    privileges.drop_privileges(capabilities, uid=uid, gid=gid)
+    if plain_root:
+        privileges.become_plain_root(capabilities, gid=gid or 0, groups=groups)
+    else:
+        privileges.drop_privileges(capabilities, uid=uid, gid=gid, groups=groups)
     program = find_program(argv[0], env.get("PATH", DEFAULT_PATH))
     try:
         os.execve(program, list(argv), dict(env))

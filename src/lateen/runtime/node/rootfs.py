@@ -1,4 +1,7 @@
-"""The file system a container sees: the machine's, copy-on-write, with its own volumes.
+"""The file system a container sees: the machine's or an image's, copy-on-write, with its volumes.
+
+With an image the root is an overlay over its unpacked tree, and of the machine nothing is in it but
+devices, generated files and volumes. The rest of this text is about containers without one.
 
 The root is an overlay (lower layer: the machine's ``/``; upper layer: a tmpfs of the container), so
 a mountPath may stand anywhere and nothing that an application writes outside its volumes reaches
@@ -56,6 +59,8 @@ class RootFs:
     covered: tuple[str, ...]
     """Directories below the container's own /tmp and /run that must be seen all the same."""
     read_only_root: bool
+    image: str = ""
+    """Directory with an image's files; then nothing of ``hidden``, ``exposed``, ``covered`` is."""
 
 
 def enter(spec: RootFs) -> None:
@@ -64,12 +69,63 @@ def enter(spec: RootFs) -> None:
     The caller must be the first process of its PID namespace, or /proc shows another one's. Raises
     `OSError`; its text names the step.
     """
-    mountpoints = top_level_mounts(Path("/proc/self/mountinfo").read_text())
+    root = f"{spec.stage}/root"
+    mountinfo = Path("/proc/self/mountinfo").read_text()
+    _tmpfs(spec.stage, "755", spec.scratch_bytes)
+    os.mkdir(root)
+    covered = () if spec.image else spec.covered
+    if spec.image:
+        writable = _lay_image(spec, root)
+    else:
+        writable = _lay_machine(spec, root, top_level_mounts(mountinfo))
+    sources = [_open_source(source) for source, _ in spec.files]
+    volumes = [_open_source(mount.source, mount.sub_path) for mount in spec.mounts]
+    programs = [(path, _open_source(path)) for path in covered]
+    # From here on targets are looked up in the new root, so that absolute symbolic links in it
+    # (/var/run -> /run) lead where the application will find them.
+    ns.pivot_root(root)
+    for (_, target), fd in zip(spec.files, sources, strict=True):
+        if os.path.islink(target):
+            os.unlink(target)
+        _attach(fd, target, read_only=True)
+    for mount, fd in zip(spec.mounts, volumes, strict=True):
+        _attach(fd, mount.target, read_only=mount.read_only)
+    for path, fd in programs:
+        # A volume may cover /tmp once more, and with it a checkout that lies there.
+        if not os.path.lexists(path):
+            _attach(fd, path, read_only=True)
+    ns.detach_old_root()
+    if spec.read_only_root:
+        for path in writable:
+            if os.path.ismount(path):
+                ns.make_read_only(path, recursive=False)
+
+
+def _lay_image(spec: RootFs, root: str) -> list[str]:
+    """The image's tree with /proc, /sys and /dev. Its /run and /tmp are its own, as elsewhere.
+    Returns the mounts that containers may write to."""
+    _overlay(spec.stage, spec.image, root, "whole")
+    for name, mode in (("proc", 0o555), ("sys", 0o555), ("dev", 0o755), ("tmp", 0o1777)):
+        _own_directory(f"{root}/{name}", mode)
+    _kernel_file_systems(root)
+    _devices(root)
+    return ["/"]
+
+
+def _own_directory(path: str, mode: int) -> None:
+    """Makes sure that ``path`` is a directory itself: a link in an image would lead the mounts that
+    follow to a place of the machine (this is before the root changes)."""
+    if os.path.lexists(path) and (os.path.islink(path) or not os.path.isdir(path)):
+        os.unlink(path)
+    if not os.path.lexists(path):
+        os.mkdir(path)
+        os.chmod(path, mode)
+
+
+def _lay_machine(spec: RootFs, root: str, mountpoints: Sequence[str]) -> list[str]:
+    """The machine's tree. Returns the mounts that containers may write to."""
     skip = (*_OWN_DIRECTORIES, *spec.hidden, spec.stage)
     points = [point for point in mountpoints if not _within_any(point, skip)]
-    _tmpfs(spec.stage, "755", spec.scratch_bytes)
-    root = f"{spec.stage}/root"
-    os.mkdir(root)
     writable = ["/", "/run", "/tmp", "/var/tmp"]
     if os.getuid() == 0:
         _overlay(spec.stage, "/", root, "whole")
@@ -95,27 +151,7 @@ def enter(spec: RootFs) -> None:
         if os.path.isdir(root + path):
             _tmpfs(root + path, "555", 4096)
             ns.make_read_only(root + path)
-    sources = [_open_source(source) for source, _ in spec.files]
-    volumes = [_open_source(mount.source, mount.sub_path) for mount in spec.mounts]
-    programs = [(path, _open_source(path)) for path in spec.covered]
-    # From here on targets are looked up in the new root, so that absolute symbolic links in it
-    # (/var/run -> /run) lead where the application will find them.
-    ns.pivot_root(root)
-    for (_, target), fd in zip(spec.files, sources, strict=True):
-        if os.path.islink(target):
-            os.unlink(target)
-        _attach(fd, target, read_only=True)
-    for mount, fd in zip(spec.mounts, volumes, strict=True):
-        _attach(fd, mount.target, read_only=mount.read_only)
-    for path, fd in programs:
-        # A volume may cover /tmp once more, and with it a checkout that lies there.
-        if not os.path.lexists(path):
-            _attach(fd, path, read_only=True)
-    ns.detach_old_root()
-    if spec.read_only_root:
-        for path in writable:
-            if os.path.ismount(path):
-                ns.make_read_only(path, recursive=False)
+    return writable
 
 
 def top_level_mounts(mountinfo: str) -> list[str]:
@@ -266,7 +302,7 @@ def _kernel_file_systems(root: str) -> None:
     for name in _MASKED_PROC:
         path = f"{root}/proc/{name}"
         if os.path.exists(path):
-            ns.bind("/dev/null", path)
+            ns.bind("/dev/null", path, read_only=True)
     try:
         ns.mount("sysfs", f"{root}/sys", "sysfs", _SAFE | ns.MS_NOEXEC | ns.MS_RDONLY)
     except PermissionError:
@@ -278,7 +314,8 @@ def _devices(root: str) -> None:
     ns.mount("tmpfs", dev, "tmpfs", ns.MS_NOSUID, "mode=755,size=64k")
     for name in _DEVICES:
         Path(dev, name).touch()
-        ns.bind(f"/dev/{name}", f"{dev}/{name}")
+        # Read-only is the file's mode and owner, not the device: nobody changes the machine's.
+        ns.bind(f"/dev/{name}", f"{dev}/{name}", read_only=True)
     for name, target in (
         ("fd", "/proc/self/fd"),
         ("stdin", "/proc/self/fd/0"),

@@ -121,7 +121,7 @@ class Container(Process):
         try:
             reply, _ = await self._launcher.request(request, fds)
         except OSError as error:
-            raise _start_error(f"exec in {self.name}", error) from error
+            raise _start_error(f"exec in {self.name}", error, "in the container") from error
         pid = wire.number(reply, "pid")
         exited = self._exits.expect_exit(pid)
         return Process(f"exec in {self.name}", pid, self._launcher, exited, None)
@@ -187,7 +187,9 @@ class Sandbox:
         except OSError as error:
             if log is not None:
                 log.close()
-            raise _start_error(what, error) from error
+            raise _start_error(
+                what, error, "in the image" if spec.image else "on this machine"
+            ) from error
         finally:
             os.close(null)
             if writer != null:
@@ -239,10 +241,10 @@ async def open_socket(
     return opened
 
 
-def _start_error(what: str, error: OSError) -> SandboxError:
+def _start_error(what: str, error: OSError, where: str) -> SandboxError:
     text = f"{what}: {error.strerror}"
     if error.errno in (2, 13) and "volume" not in text and "mount" not in text:
-        return CommandNotFoundError(text, "give a command that exists on this machine")
+        return CommandNotFoundError(text, f"give a command that exists {where}")
     return SandboxError(text)
 
 

@@ -35,6 +35,9 @@ class NodeConfig:
     (programs below /root). The running Python and Lateen are always among them."""
     scratch_bytes: int = 256 * 1024 * 1024
     """Most memory that the files of one container's own layer may take."""
+    engine: str = ""
+    """Container engine that images come from: a name, or ``auto``. Empty or ``none``: no process
+    for it stays on the machine's side."""
     egress: bool = True
     """Pods may open TCP connections to addresses outside the mesh, through the host."""
     stop_seconds: float = 20.0
@@ -92,8 +95,14 @@ class ContainerSpec:
     """None: `APP_USER` as root, the caller's own uid otherwise. Anything else needs a node that
     runs as root (`Node.can_switch_user`)."""
     gid: int | None = None
+    groups: tuple[int, ...] = ()
+    """Supplementary groups, where the node can switch users."""
     capabilities: tuple[int, ...] = ()
-    """Capabilities the process keeps (numbers of capabilities(7)). Applications: none."""
+    """Capabilities the process keeps (numbers of capabilities(7)). Programs of the machine: none.
+    An image's uid 0 loses them, as everywhere, when it becomes another user."""
+    image: str = ""
+    """Directory with the files of an image, which become the container's root. Empty: the
+    machine's."""
     mark_sockets: bool = False
     """Adds the capability that SO_MARK needs on this kernel (the proxy's own sockets)."""
     read_only_root: bool = False
