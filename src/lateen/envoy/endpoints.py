@@ -54,7 +54,8 @@ def _locality(source: LocalityEndpoints) -> bytes:
 def _endpoint(source: Endpoint) -> bytes:
     # Serialised messages that follow each other merge: the shared part is made once per workload.
     own = endpoint_components_pb2.LbEndpoint()
-    own.load_balancing_weight.value = source.weight
+    if source.weight != 1:  # Envoy's own default
+        own.load_balancing_weight.value = source.weight
     if source.address.startswith("unix://"):
         own.endpoint.address.pipe.path = source.address.removeprefix("unix://")
     else:

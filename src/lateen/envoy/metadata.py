@@ -79,7 +79,10 @@ def parse_object(text: str) -> ObjectKey:
 
 def origins(values: Iterable[Origin]) -> Mapping[str, Value]:
     """The ``lateen`` filter metadata of a part; empty without origins."""
-    entries = [_origin(origin) for origin in values]
+    found = tuple(values)
+    # A default is said where there is no more than that to say.
+    objects = [origin for origin in found if origin.key is not None]
+    entries = [_origin(origin) for origin in objects or found]
     return {"origins": entries} if entries else {}
 
 

@@ -135,7 +135,7 @@ def _virtual_host(source: VirtualHost) -> route_pb2.VirtualHost:
     )
     if source.require_tls:
         result.require_tls = route_pb2.VirtualHost.ALL
-    if source.origins:  # Istio's tools look for theirs in routes only
+    if source.origins and not source.routes:  # its routes say where they come from
         result.metadata.CopyFrom(metadata.metadata(lateen=metadata.origins(source.origins)))
     return result
 
@@ -273,7 +273,7 @@ def _retry(source: RetryPolicy) -> bytes:
         policy.retry_back_off.base_interval.CopyFrom(values.duration(source.base_interval))
     if source.previous_hosts:
         policy.retry_host_predicate.add(
-            name="envoy.retry_host_predicates.previous_hosts",
+            name="previous_hosts",
             typed_config=values.pack(previous_hosts_pb2.PreviousHostsPredicate()),
         )
     if source.previous_priorities:
