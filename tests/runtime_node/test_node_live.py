@@ -106,6 +106,21 @@ def test_a_container_sees_its_own_machine_and_nothing_of_the_mesh(account: Accou
     assert facts["own process"] == [0, "['0000000000000000', '0000000000000000', '1']"]
 
 
+@pytest.mark.parametrize("target", ["tmp", "checkout"])
+def test_a_volume_over_their_folder_does_not_hide_the_programs(
+    account: Account, target: str
+) -> None:
+    facts = account.run("covering")
+    found = facts[target]
+    assert found["script"] == "hello from below /tmp\n"
+    assert found["package"].startswith("Lateen at ")
+    # The volume is the volume all the same, and nothing of it is in the machine's folder.
+    assert found["written"]
+    assert facts["left in the checkout"] == []
+    # Where nothing can be added, programs of the machine run as ever.
+    assert found["read-only"] == 0
+
+
 def test_a_read_only_root_leaves_only_the_volumes_writable(account: Account) -> None:
     written = account.run("containers")["read-only root"]
     allowed = {path for path, result in written.items() if result == "written"}

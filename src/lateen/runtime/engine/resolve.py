@@ -21,6 +21,8 @@ _ARCHITECTURES: Mapping[str, str] = {
     "ppc64le": "ppc64le",
     "s390x": "s390x",
     "riscv64": "riscv64",
+    "armv7l": "arm",
+    "i686": "386",
 }
 
 

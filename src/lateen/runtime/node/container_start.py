@@ -45,6 +45,7 @@ class MachineView:
     readable: tuple[str, ...]
     """Programs of the mesh, which other users must reach too."""
     covered: tuple[str, ...]
+    programs: tuple[str, ...]
     exposed: tuple[tuple[str, tuple[str, ...]], ...]
     hidden: tuple[str, ...]
 
@@ -65,6 +66,7 @@ def machine_view(config: NodeConfig) -> MachineView:
     return MachineView(
         readable,
         rootfs.covered_directories(readable),
+        rootfs.program_directories(readable),
         rootfs.closed_directories(readable, hidden) if os.getuid() == 0 else (),
         hidden,
     )
@@ -112,6 +114,7 @@ def start_request(
         hidden=view.hidden,
         exposed=view.exposed,
         covered=view.covered,
+        programs=view.programs,
         read_only_root=bool(message.get("read_only_root")),
         image=wire.text(message, "image"),
     )

@@ -58,9 +58,11 @@ class RootFs:
     """Closed directories, and what below each of them stays visible."""
     covered: tuple[str, ...]
     """Directories below the container's own /tmp and /run that must be seen all the same."""
+    programs: tuple[str, ...]
+    """Directories that must be seen also when a volume covers one above them."""
     read_only_root: bool
     image: str = ""
-    """Directory with an image's files; then nothing of ``hidden``, ``exposed``, ``covered`` is."""
+    """Directory with an image's files. ``hidden`` to ``programs`` mean nothing then."""
 
 
 def enter(spec: RootFs) -> None:
@@ -73,14 +75,13 @@ def enter(spec: RootFs) -> None:
     mountinfo = Path("/proc/self/mountinfo").read_text()
     _tmpfs(spec.stage, "755", spec.scratch_bytes)
     os.mkdir(root)
-    covered = () if spec.image else spec.covered
     if spec.image:
         writable = _lay_image(spec, root)
     else:
         writable = _lay_machine(spec, root, top_level_mounts(mountinfo))
     sources = [_open_source(source) for source, _ in spec.files]
     volumes = [_open_source(mount.source, mount.sub_path) for mount in spec.mounts]
-    programs = [(path, _open_source(path)) for path in covered]
+    programs = [] if spec.image else [(path, _open_source(path)) for path in spec.programs]
     # From here on targets are looked up in the new root, so that absolute symbolic links in it
     # (/var/run -> /run) lead where the application will find them.
     ns.pivot_root(root)
@@ -91,9 +92,11 @@ def enter(spec: RootFs) -> None:
     for mount, fd in zip(spec.mounts, volumes, strict=True):
         _attach(fd, mount.target, read_only=mount.read_only)
     for path, fd in programs:
-        # A volume may cover /tmp once more, and with it a checkout that lies there.
+        # A volume may cover the folder that Lateen or Python lie in. One that cannot be written to
+        # does so for good; what then cannot start says so.
         if not os.path.lexists(path):
-            _attach(fd, path, read_only=True)
+            with contextlib.suppress(OSError):
+                _attach(fd, path, read_only=True)
     ns.detach_old_root()
     if spec.read_only_root:
         for path in writable:
@@ -175,6 +178,12 @@ def covered_directories(paths: Sequence[str]) -> tuple[str, ...]:
         if below and os.path.isdir(path):
             covered.append(path)
     return tuple(covered)
+
+
+def program_directories(paths: Sequence[str]) -> tuple[str, ...]:
+    """Of these paths, the directories, as written and as they really are; parents come first."""
+    found = {name for path in paths for name in (os.path.abspath(path), os.path.realpath(path))}
+    return tuple(sorted(path for path in found if os.path.isdir(path)))
 
 
 def closed_directories(
