@@ -28,6 +28,7 @@ from lateen.serve.sharing import Shared, layered, shared
 if TYPE_CHECKING:
     from lateen.envoy import build
     from lateen.translate import impact
+    from lateen.translate.routes import Known
     from lateen.translate.view import View
 
 
@@ -64,6 +65,7 @@ class _Outbound:
         "clusters",
         "endpoints",
         "extensions",
+        "known_hosts",
         "listeners",
         "routes",
         "scope",
@@ -90,6 +92,8 @@ class _Outbound:
         self.routes = routes
         self.virtual_hosts = virtual_hosts
         self.extensions = extensions
+        self.known_hosts: Known = {}
+        """Virtual hosts as they were made last, until more than VirtualServices changes."""
 
     def same_as(self, other: _Outbound) -> bool:
         """Whether all resources are the very same."""
@@ -267,6 +271,7 @@ class MeshGenerator:
             before.virtual_hosts,
             before.extensions,
         )
+        after.known_hosts = before.known_hosts
         if wanted & part.CLUSTERS:
             after.clusters = self._shared(CLUSTER, configuration.outbound_clusters(view))
         elif found.policies:
@@ -278,6 +283,7 @@ class MeshGenerator:
         if wanted & part.LISTENERS:
             after.listeners = self._shared(LISTENER, configuration.outbound_listeners(view))
         if wanted & part.ROUTES:
+            after.known_hosts = {}
             after.routes, after.virtual_hosts = self._routes(view)
         else:
             self._update_routes(after, view, found)
@@ -318,7 +324,7 @@ class MeshGenerator:
         if not relevant:
             return
         made = [
-            self._configuration.route_configuration(view, name)
+            self._configuration.route_configuration(view, name, part.known_hosts)
             for name in sorted(self._impact.route_names(view, relevant))
             if name in part.routes
         ]

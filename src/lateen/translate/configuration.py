@@ -92,10 +92,15 @@ def route_names(view: View) -> tuple[str, ...]:
     return gateway_routes.route_names(view)
 
 
-def route_configuration(view: View, name: str) -> RouteConfiguration:
-    """One route configuration of the scope, whether a listener asks for it or not."""
+def route_configuration(
+    view: View, name: str, known: routes.Known | None = None
+) -> RouteConfiguration:
+    """One route configuration of the scope, whether a listener asks for it or not.
+
+    ``known`` are virtual hosts made for the scope before (`routes.route_configuration`).
+    """
     if view.scope.type is ProxyType.SIDECAR:
-        return routes.route_configuration(view, name)
+        return routes.route_configuration(view, name, known)
     return gateway_routes.route_configuration(view, name)
 
 

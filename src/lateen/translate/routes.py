@@ -43,15 +43,22 @@ def route_names(view: View) -> tuple[str, ...]:
     return outbound.route_names(view)
 
 
-def route_configuration(view: View, name: str) -> RouteConfiguration:
+Known = dict[tuple[str, int], tuple[Service | None, EffectiveVirtualService | None, VirtualHost]]
+"""Virtual hosts by host name and port, each with what it was made of."""
+
+
+def route_configuration(view: View, name: str, known: Known | None = None) -> RouteConfiguration:
     """The route configuration that listeners know as ``name`` (``PORT`` or ``HOST:PORT``).
+
+    Virtual hosts in ``known`` are taken over when service and VirtualService are the very same, and
+    others are added to it: for changes that alter nothing else which routes are made of.
 
     A name that no listener asks for gets a configuration that only knows what happens to
     unknown hosts, as an Envoy that still has an old listener must not wait for it forever.
     """
     host, _, number = name.rpartition(":")
     port = int(number) if number.isdigit() else 0
-    hosts = _sniffed(view, host, port) if host else _by_port(view, port)
+    hosts = _sniffed(view, host, port) if host else _by_port(view, port, known)
     key = (name, tuple(Identity(item) for item in hosts))
     return _configurations.get(
         key,
@@ -70,9 +77,12 @@ class _Entry:
     routing: EffectiveVirtualService | None
 
 
-def _by_port(view: View, port: int) -> list[VirtualHost]:
+def _by_port(view: View, port: int, known: Known | None) -> list[VirtualHost]:
     entries = list(_entries(view, port))
-    hosts = [_virtual_host(view, entry, port) for entry in entries]
+    if known is None:
+        hosts = [_virtual_host(view, entry, port) for entry in entries]
+    else:
+        hosts = [_known_host(view, entry, port, known) for entry in entries]
     hosts = _without_shared_domains(view, entries, hosts)
     hosts.append(catch_all(view))
     return hosts
@@ -177,6 +187,15 @@ def _services_of(host: str, by_name: dict[str, Service], owners: _Owners) -> lis
 def _other_port(view: View, host: str) -> bool:
     """Whether the registry knows ``host``, only not for HTTP on this port."""
     return not is_wildcard(host) and view.service(host) is not None
+
+
+def _known_host(view: View, entry: _Entry, port: int, known: Known) -> VirtualHost:
+    held = known.get((entry.hostname, port))
+    if held is not None and held[0] is entry.service and held[1] is entry.routing:
+        return held[2]
+    made = _virtual_host(view, entry, port)
+    known[entry.hostname, port] = (entry.service, entry.routing, made)
+    return made
 
 
 def _virtual_host(view: View, entry: _Entry, port: int) -> VirtualHost:
