@@ -117,7 +117,8 @@ metadata: {name: reviews, namespace: default}
 spec:
   hosts: [reviews]
   http:
-  - timeout: %ss
+  - match: [{statPrefix: mine}]
+    timeout: %ss
     headers: {request: {set: {x-who: "%s"}}}
     route: [{destination: {host: reviews}}]
 """
@@ -170,6 +171,12 @@ def test_envoys_are_sent_one_virtual_host_for_a_rule(mesh: LiveMesh) -> None:
     before = sent()
     assert mesh.apply(RULE % (7, "me"))["acknowledged"]
     assert timeout_of(mesh) == "7s"
+    # Statistics of routes have the name of the host alone, as they have without discovery.
+    names = mesh.admin("sleep", "/stats/prometheus?filter=vhost")
+    assert (
+        "envoy_vhost_reviews_default_svc_cluster_local_9080_route_mine_upstream_rq_retry"
+        '{route_config="9080"}'
+    ) in names
     grown = {kind: count - before.get(kind, 0.0) for kind, count in sent().items()}
     assert {kind: count for kind, count in grown.items() if count} == {"vhds": 2.0}
 
