@@ -217,7 +217,8 @@ def words(text: str) -> str:
     lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in text.splitlines()]
     # Warnings of attempts that were repeated say the same as the error in the end.
     lines = [line for line in lines if not _REPEATED.search(line)] or lines
-    plain = " ".join("".join(c if c.isprintable() else " " for c in line) for line in lines if line)
+    text = "".join(c if c.isprintable() else " " for c in " ".join(lines))
+    plain = " ".join(text.split())
     if not plain:
         return "it says nothing"
     return plain if len(plain) <= _MAX_WORDS else f"...{plain[-_MAX_WORDS:]}"

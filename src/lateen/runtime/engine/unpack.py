@@ -141,7 +141,7 @@ def _write(
     if not (0 <= uid <= _MAX_ID and 0 <= gid <= _MAX_ID):
         raise HostileArchive(f"{_shown(path)}: no such owner {uid}:{gid}")
     kind = _kind(member)
-    if kind == "other":
+    if kind == "other" or (kind == "hardlink" and member_path(member.linkname) in tree.skipped):
         tree.skipped.add(path)
         return
     _make_parents(path, tree)
@@ -248,9 +248,6 @@ def _file(
 
 def _hard_link(member: tarfile.TarInfo, path: str, tree: _Tree) -> None:
     target = member_path(member.linkname)
-    if target in tree.skipped:
-        tree.skipped.add(path)
-        return
     if target not in tree.files and target not in tree.links:
         raise HostileArchive(f"{_shown(path)}: a hard link to {_shown(target)}, which is no file")
     os.link(f"/{target}", f"/{path}", follow_symlinks=False)

@@ -6,9 +6,9 @@ Sources: passwd(5), group(5), the OCI image configuration (``User``), Kubernetes
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from lateen.runtime.node import namespaces as ns
 
@@ -84,9 +84,10 @@ def read_file(root: str, path: str) -> str:
         return ""
     finally:
         os.close(directory)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        return ""
     with open(descriptor, "rb") as file:
-        if not Path(f"/proc/self/fd/{descriptor}").is_file():
-            return ""
         return file.read(MAX_FILE).decode(errors="replace")
 
 
