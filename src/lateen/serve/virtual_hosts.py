@@ -11,12 +11,14 @@ those of the route configurations that it was sent before.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from lateen.model.discovery import DiscoveryResource
 from lateen.serve.views import View, intern_names
 
 _grouped: WeakKeyDictionary[View, dict[str, frozenset[str]]] = WeakKeyDictionary()
+_settled: WeakKeyDictionary[View, ref[View]] = WeakKeyDictionary()
+"""The view of all route configurations that the virtual hosts are for."""
 _whole: WeakKeyDictionary[View, WeakKeyDictionary[View, View]] = WeakKeyDictionary()
 
 
@@ -32,7 +34,13 @@ def of_routes(hosts: View, routes: View, held: View) -> View:
     Virtual hosts that it holds of route configurations which are wanted no longer stay, as
     connections on a draining listener go on using them.
     """
+    settled = _settled.get(hosts)
+    if settled is not None and settled() is routes:
+        return hosts
     found = _groups(hosts)
+    if routes.resources.keys() == found.keys():  # nearly always, and for all of a scope at once
+        _settled[hosts] = ref(routes)
+        return hosts
     kept = [name for name in _groups(held) if name not in found and name in routes]
     if not kept and all(name in routes for name in found):
         return hosts
