@@ -155,14 +155,27 @@ spec: {clusterIP: 10.96.7.7, selector: {app: sleep}, ports: [{port: 80}]}
 
 
 def test_an_image_without_a_command(empty: Mesh, tmp_path: Path) -> None:
-    """Which pod, which image, and the three ways to give it one; the other pods run."""
+    """Which pod, which image, and the ways to give it one; the other pods run."""
     text = workload("strange", "image: example.com/strange:1") + "---" + SLEEP
-    result = empty.up("-f", write(tmp_path, text), status=1)
+    result = empty.up("-f", write(tmp_path, text), "--engine", "none", status=1)
     assert "example.com/strange:1" in result.text
     assert "strange-" in result.text
-    assert "--image" in result.text
+    assert "pod default/strange-" in result.text
+    assert "no command is known for image" in result.text
+    for way in ("--image", "--image-file", "a command in the manifest", "--engine none"):
+        assert way in result.text
     pods = {p["metadata"]["labels"]["app"]: p for p in empty.pods()}
     assert pods["sleep"]["status"]["phase"] == "Running"
+
+
+def test_a_container_engine_that_is_not_there(empty: Mesh, tmp_path: Path) -> None:
+    file = write(tmp_path, SLEEP)
+    assert "one of auto, docker" in empty.up("-f", file, "--engine", "rkt", status=2).text
+    missing = [name for name in ("nerdctl", "podman", "docker") if shutil.which(name) is None]
+    for name in missing[:1]:
+        result = empty.up("-f", file, "--engine", name, status=3)
+        assert f"{name} is not installed" in result.text
+    assert not empty.folder.exists()
 
 
 def test_an_application_that_exits(empty: Mesh, tmp_path: Path) -> None:
