@@ -19,6 +19,9 @@ _MAX_WINDOW = 0x7FFFFFFF
 _REFILL = 64 * 1024 * 1024
 _INITIAL_WINDOW = 65_535
 _READ = 65_536
+_BUFFER = bytearray(512 * 1024)
+"""What is read; used up before anybody reads again."""
+_VIEW = memoryview(_BUFFER)
 _TEXT = re.compile(rb"[ -~]{6,}")
 
 
@@ -51,7 +54,8 @@ class Http2Stream:
         self._secured = endpoint.tls is None
         self._handshake_writes = False
         self._out = bytearray()
-        self._in = bytearray()
+        self._in = b""
+        """The begin of a frame."""
         self._message = bytearray()
         self._waiting = bytearray()
         self._connection_window = _INITIAL_WINDOW
@@ -85,7 +89,7 @@ class Http2Stream:
         """Drop the connection."""
         self.socket.close()
 
-    def on_ready(self) -> Iterator[bytes]:
+    def on_ready(self) -> Iterator[bytes | bytearray]:
         """Make progress; yields complete messages. Raises `StreamEnded` and ``OSError``."""
         if not self._connected:
             error = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -128,37 +132,56 @@ class Http2Stream:
         self._secured = True
         return True
 
-    def _read(self) -> Iterator[bytes]:
+    def _read(self) -> Iterator[bytes | bytearray]:
         while True:
-            try:
-                data = self.socket.recv(_READ)
-            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                return
-            if not data:
+            kept = len(self._in)
+            _BUFFER[:kept] = self._in
+            end, closed, more = kept, False, True
+            while end < len(_BUFFER):
+                try:
+                    size = self.socket.recv_into(_VIEW[end:])
+                except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                    more = False
+                    break
+                if not size:
+                    closed = True
+                    break
+                end += size
+            self.received += end - kept
+            used = 0
+            for message, position in self._frames(end):
+                used = position
+                if message is not None:
+                    yield message
+            self._in = bytes(_VIEW[used:end])
+            if closed:
                 raise StreamEnded("the server closed the connection")
-            self.received += len(data)
-            self._in += data
-            yield from self._frames()
+            if not more:
+                return
 
-    def _frames(self) -> Iterator[bytes]:
-        buffer, position = self._in, 0
-        while len(buffer) - position >= 9:
-            size = int.from_bytes(buffer[position : position + 3], "big")
-            if len(buffer) - position < 9 + size:
-                break
-            kind, flags = buffer[position + 3], buffer[position + 4]
-            stream = int.from_bytes(buffer[position + 5 : position + 9], "big")
-            payload = bytes(memoryview(buffer)[position + 9 : position + 9 + size])
+    def _frames(self, end: int) -> Iterator[tuple[bytes | bytearray | None, int]]:
+        """Messages, and up to where frames have been used up, of what was read."""
+        position = 0
+        while end - position >= 9:
+            size = int.from_bytes(_VIEW[position : position + 3], "big")
+            if end - position < 9 + size:
+                return
+            kind, flags = _BUFFER[position + 3], _BUFFER[position + 4]
+            stream = int.from_bytes(_VIEW[position + 5 : position + 9], "big")
+            payload = _VIEW[position + 9 : position + 9 + size]
             position += 9 + size
-            yield from self._frame(kind, flags, stream, payload)
-        del buffer[:position]
+            if kind == _DATA:
+                self._message += payload
+                self._credit(size)
+                for message in self._messages():
+                    # Whoever takes it may read another stream: nothing of ours is in the buffer.
+                    yield message, position
+            else:
+                self._control(kind, flags, stream, bytes(payload))
+            yield None, position
 
-    def _frame(self, kind: int, flags: int, stream: int, payload: bytes) -> Iterator[bytes]:
-        if kind == _DATA:
-            self._message += payload
-            self._credit(len(payload))
-            yield from self._messages()
-        elif kind == _WINDOW:
+    def _control(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
+        if kind == _WINDOW:
             amount = int.from_bytes(payload, "big")
             if stream:
                 self._stream_window += amount
@@ -175,15 +198,20 @@ class Http2Stream:
         elif kind in (_RESET, _GOAWAY):
             raise StreamEnded(f"the server said {'RST_STREAM' if kind == _RESET else 'GOAWAY'}")
 
-    def _messages(self) -> Iterator[bytes]:
-        buffer = self._message
-        while len(buffer) >= 5:
+    def _messages(self) -> Iterator[bytes | bytearray]:
+        """Whole messages; the gRPC prefix of five bytes is apart from the first."""
+        while len(self._message) >= 5:
+            buffer = self._message
             size = int.from_bytes(buffer[1:5], "big")
             if len(buffer) < 5 + size:
                 return
-            message = bytes(memoryview(buffer)[5 : 5 + size])
-            del buffer[: 5 + size]
-            yield message
+            if len(buffer) == 5 + size:
+                self._message = bytearray()
+                del buffer[:5]
+                yield buffer
+            else:
+                self._message = buffer[5 + size :]
+                yield bytes(memoryview(buffer)[5 : 5 + size])
 
     def _credit(self, size: int) -> None:
         self._consumed += size

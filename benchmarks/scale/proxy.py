@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -41,6 +42,12 @@ class Totals:
     bytes: int = 0
     resources: int = 0
     removed: int = 0
+
+
+@functools.lru_cache(maxsize=1024)
+def _in_order(names: frozenset[str]) -> tuple[str, ...]:
+    """Sorted once for all proxies that ask for the same."""
+    return tuple(sorted(names))
 
 
 class HeldStates:
@@ -105,7 +112,7 @@ class SimulatedProxy:
             if type_url in known:
                 self._ask(type_url)
 
-    def take(self, data: bytes, watched: tuple[str, str]) -> None:
+    def take(self, data: bytes | bytearray, watched: tuple[str, str]) -> None:
         """Take in a response and acknowledge it. ``watched`` is a type and a name (or ""); with a
         route configuration its virtual hosts are."""
         response = self.scanner.scan(data)
@@ -136,7 +143,7 @@ class SimulatedProxy:
         if self.delta:
             self._send(kind, nonce=response.nonce)
         else:
-            names = () if kind in (CLUSTER, LISTENER) else tuple(sorted(self.asked[kind]))
+            names = () if kind in (CLUSTER, LISTENER) else _in_order(self.asked[kind])
             self._send(kind, names=names, nonce=response.nonce, version=version)
         needed = _REFERENCES.get(kind)
         if needed is not None:
@@ -145,9 +152,9 @@ class SimulatedProxy:
             if fresh:
                 self.asked[needed] = (before or frozenset()) | fresh
                 if self.delta:
-                    self._send(needed, names=tuple(sorted(fresh)))
+                    self._send(needed, names=_in_order(fresh))
                 else:
-                    self._send(needed, names=tuple(sorted(self.asked[needed])))
+                    self._send(needed, names=_in_order(self.asked[needed]))
             elif before is None:
                 self.asked[needed] = frozenset()
                 self.answered.add(needed)
@@ -160,12 +167,12 @@ class SimulatedProxy:
         names = self.asked.setdefault(type_url, frozenset())
         if self.delta:
             have = self.held.get(type_url)
-            extra = tuple(sorted(names - have.keys())) if have is not None else tuple(sorted(names))
+            extra = tuple(sorted(names - have.keys())) if have is not None else _in_order(names)
             if have is not None and type_url in (ENDPOINT, ROUTE):
-                extra = tuple(sorted(names))
+                extra = _in_order(names)
             self._send(type_url, names=extra, have=have, node=self.spec.node)
         else:
-            self._send(type_url, names=tuple(sorted(names)), node=self.spec.node)
+            self._send(type_url, names=_in_order(names), node=self.spec.node)
 
     def _send(
         self,

@@ -86,9 +86,9 @@ def delta_request(
     """A ``DeltaDiscoveryRequest``; ``node`` is a serialised ``core.v3.Node``."""
     parts = [field(1, node)] if node else []
     parts.append(field(2, type_url.encode()))
-    parts += [field(3, name.encode()) for name in subscribe]
-    for name, version in (have or {}).items():
-        parts.append(field(5, field(1, name.encode()) + field(2, version.encode())))
+    parts.append(_names(subscribe))
+    if have:
+        parts.append(_versions(have))
     if nonce:
         parts.append(field(6, nonce.encode()))
     if error:
@@ -118,6 +118,34 @@ def state_request(
     return b"".join(parts)
 
 
+_encoded_names: dict[tuple[str, ...], bytes] = {}
+_encoded_versions: dict[int, tuple[Mapping[str, str], bytes]] = {}
+"""What proxies hold, by the identity of the mapping that all in the same state share."""
+
+
+def _names(names: Iterable[str]) -> bytes:
+    key = tuple(names)
+    known = _encoded_names.get(key)
+    if known is None:
+        if len(_encoded_names) > 1024:
+            _encoded_names.clear()
+        known = _encoded_names[key] = b"".join(field(3, name.encode()) for name in key)
+    return known
+
+
+def _versions(have: Mapping[str, str]) -> bytes:
+    known = _encoded_versions.get(id(have))
+    if known is None or known[0] is not have:
+        if len(_encoded_versions) > 1024:
+            _encoded_versions.clear()
+        data = b"".join(
+            field(5, field(1, name.encode()) + field(2, version.encode()))
+            for name, version in have.items()
+        )
+        known = _encoded_versions[id(have)] = (have, data)
+    return known[1]
+
+
 class Scanner:
     """Scans responses. What many proxies are sent alike, wholly or from the beginning on, is
     scanned once."""
@@ -127,14 +155,16 @@ class Scanner:
         self._seen: dict[bytes, Response] = {}
         self._recent: list[_Scanned] = []
 
-    def scan(self, data: bytes) -> Response:
+    def scan(self, data: bytes | bytearray) -> Response:
         """The response in ``data``."""
         key = xxhash.xxh3_128_digest(data)
         found = self._seen.get(key)
         if found is None:
             if len(self._seen) > 4096:
                 self._seen.clear()
-            found = self._seen[key] = self._scan_delta(data) if self._delta else _scan_state(data)
+            whole = bytes(data)
+            found = self._scan_delta(whole) if self._delta else _scan_state(whole)
+            self._seen[key] = found
         return found
 
     def _scan_delta(self, data: bytes) -> Response:

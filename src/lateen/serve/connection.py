@@ -14,11 +14,11 @@ from lateen.model.proxy import Proxy, Scope
 from lateen.model.snapshot import Snapshot
 from lateen.serve.access import NodeId
 from lateen.serve.metrics import Metrics, short_name
-from lateen.serve.protocol import Answer, Dialect, Outcome, ProtocolError
+from lateen.serve.protocol import Answer, Outcome, ProtocolError
 from lateen.serve.session import Session, Target
 from lateen.serve.transport import Refusal, Stream
 from lateen.serve.views import Message
-from lateen.serve.wire import MalformedRequest, Node, parse_delta, parse_state
+from lateen.serve.wire import MalformedRequest, Node, parse_request
 
 _log = logging.getLogger(__name__)
 
@@ -163,8 +163,7 @@ class Connection:
     def take(self, data: bytes) -> None:
         """Take in one request. Raises `Refusal` when it is malformed or exceeds a limit."""
         try:
-            parse = parse_delta if self.stream.dialect is Dialect.DELTA else parse_state
-            request, _ = parse(data)
+            request = parse_request(self.stream.dialect, data)
             answer = self.session.receive(request)
         except MalformedRequest as error:
             raise Refusal("INVALID_ARGUMENT", str(error)) from error

@@ -70,6 +70,11 @@ def window_update(stream: int, amount: int) -> bytes:
     return frame(WINDOW_UPDATE, 0, stream, amount.to_bytes(4, "big"))
 
 
+def reset(stream: int, code: int) -> bytes:
+    """A RST_STREAM frame."""
+    return frame(RST_STREAM, 0, stream, code.to_bytes(4, "big"))
+
+
 class Part:
     """A piece of a message. What is sent in frames to many streams is kept in that form alone."""
 

@@ -190,10 +190,13 @@ class Subscription:
         """The proxy has lost ``names``, so that they are sent again when they are wanted."""
         self.held = self.held.minus(names)
 
-    def receive(self, request: DeltaRequest | StateRequest) -> Answer:
-        """Take in one request. Raises `ProtocolError` when it exceeds a limit."""
+    def receive(self, request: DeltaRequest | StateRequest, target: View | None = None) -> Answer:
+        """Take in one request. Raises `ProtocolError` when it exceeds a limit.
+
+        ``target`` is what a proxy that comes back probably holds.
+        """
         if isinstance(request, DeltaRequest):
-            return self._receive_delta(request)
+            return self._receive_delta(request, target)
         return self._receive_state(request)
 
     def goal(self, target: View) -> View:
@@ -324,12 +327,12 @@ class Subscription:
         body = self._encoder.named_empty(name)
         return DiscoveryResource(self.type_url, name, xxhash.xxh3_128_hexdigest(body), body)
 
-    def _receive_delta(self, request: DeltaRequest) -> Answer:
+    def _receive_delta(self, request: DeltaRequest, target: View | None) -> Answer:
         first = not self.started
         answer = self._acknowledge(request.nonce, request.error, first)
         if first:
             self.started = True
-            self.held = from_versions(self.type_url, request.initial_versions)
+            self.held = from_versions(self.type_url, request.initial_versions, target)
         added = self._subscribe(request, first)
         if first:
             self._respond = True

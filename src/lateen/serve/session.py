@@ -105,7 +105,8 @@ class Session:
                 raise ProtocolError(f"more than {_MAX_TYPES} resource types on one stream")
             subscription = Subscription(request.type_url, self.dialect, self._encoder)
             self.subscriptions[request.type_url] = subscription
-        answer = subscription.receive(request)
+        target = self.target.view(request.type_url) if self.target is not None else None
+        answer = subscription.receive(request, target)
         if answer.outcome in (Outcome.INIT, Outcome.RESPOND):
             self.in_sync = False
         if request.type_url == ENDPOINT and answer.outcome is Outcome.INIT:

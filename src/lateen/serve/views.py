@@ -83,6 +83,7 @@ class View:
         "_restricted",
         "_steps",
         "_version",
+        "_versions",
         "base",
         "eager",
         "resources",
@@ -98,6 +99,7 @@ class View:
         self.eager: frozenset[str] | None = None
         """Names that everybody gets; others only who asks for them. None: everybody gets all."""
         self._version: str | None = None
+        self._versions: dict[str, str] | None = None
         # Values must not refer to their key strongly, or a stuck proxy on an old view would keep
         # every later view alive.
         self._steps: WeakKeyDictionary[View, dict[bool, Step]] = WeakKeyDictionary()
@@ -124,6 +126,25 @@ class View:
                 digest.update(self.resources[name].version.encode())
             self._version = digest.hexdigest()
         return self._version
+
+    def is_exactly(self, versions: Mapping[str, str]) -> bool:
+        """Whether it has these names in these versions and no others."""
+        resources = self.resources
+        if len(versions) != len(resources):
+            return False
+        if self.base is not None and isinstance(resources, Layered):
+            own = resources.own.items()
+            if any(versions.get(name) != item.version for name, item in own):
+                return False
+            return self.base._version_of.items() <= versions.items()
+        return self._version_of == versions
+
+    @property
+    def _version_of(self) -> dict[str, str]:
+        """Versions by name; kept, as many scopes share the view and all their proxies ask."""
+        if self._versions is None:
+            self._versions = {name: item.version for name, item in self.resources.items()}
+        return self._versions
 
     def restricted(self, names: frozenset[str], extra: tuple[DiscoveryResource, ...] = ()) -> View:
         """The resources of ``names`` that exist, and ``extra`` ones."""
@@ -199,11 +220,14 @@ def empty(type_url: str) -> View:
     return View(type_url, MappingProxyType({}))
 
 
-def from_versions(type_url: str, versions: Mapping[str, str]) -> View:
-    """The view a reconnecting proxy says it holds: names and versions without bodies.
+def from_versions(type_url: str, versions: Mapping[str, str], target: View | None = None) -> View:
+    """The view a reconnecting proxy says it holds: ``target`` when that is what it has to have,
+    otherwise names and versions without bodies.
 
     Proxies that hold the same get the same view, so that what they lack is found once.
     """
+    if target is not None and target.is_exactly(versions):
+        return target
     key = (type_url, frozenset(versions.items()))
     view = _claims.get(key)
     if view is None:

@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError
 
 from lateen.model.discovery import DiscoveryResource
 from lateen.model.service import Locality
-from lateen.serve.protocol import DeltaRequest, Rejection, StateRequest
+from lateen.serve.protocol import DeltaRequest, Dialect, Rejection, StateRequest
 
 if TYPE_CHECKING:
     # The generated classes have no types; they do not leave this module.
@@ -27,6 +27,7 @@ _MAX_ERROR_TEXT = 4096
 # A proxy's words go to logs and terminals. Envoy separates what it refuses by line ends.
 _NO_CONTROLS = {code: " " for code in (*range(0x20), *range(0x7F, 0xA0)) if code != 0x0A}
 _MAX_DEBUG_REQUEST = 64 * 1024
+_MAX_NODE = 1024 * 1024
 
 
 class MalformedRequest(Exception):
@@ -49,7 +50,65 @@ def parse_delta(data: bytes) -> tuple[DeltaRequest, Node | None]:
     """Decode a ``DeltaDiscoveryRequest``. Raises `MalformedRequest`."""
     message = discovery_pb2.DeltaDiscoveryRequest()
     _decode(message, data)
-    request = DeltaRequest(
+    return _delta_request(message), _node(message)
+
+
+def parse_state(data: bytes) -> tuple[StateRequest, Node | None]:
+    """Decode a state-of-the-world ``DiscoveryRequest``. Raises `MalformedRequest`."""
+    message = discovery_pb2.DiscoveryRequest()
+    _decode(message, data)
+    return _state_request(message), _node(message)
+
+
+def parse_request(dialect: Dialect, data: bytes) -> DeltaRequest | StateRequest:
+    """Decode a request but for its node. Raises `MalformedRequest`."""
+    if dialect is Dialect.DELTA:
+        message = discovery_pb2.DeltaDiscoveryRequest()
+        _decode(message, data)
+        return _delta_request(message)
+    message = discovery_pb2.DiscoveryRequest()
+    _decode(message, data)
+    return _state_request(message)
+
+
+def parse_node(dialect: Dialect, data: bytes) -> Node | None:
+    """The node of a request. Raises `MalformedRequest`.
+
+    The rest, which may name thousands of resources, is not decoded when the node comes first, as
+    it does from all that write fields in their order.
+    """
+    number = 1 if dialect is Dialect.DELTA else 2
+    message = discovery_pb2.DeltaDiscoveryRequest()  # its first field is the node
+    start = _skip_version(data) if dialect is Dialect.STATE else 0
+    if data[start : start + 1] == bytes((number << 3 | 2,)):
+        size, begin = _read_varint(data, start + 1)
+        if size <= _MAX_NODE and begin + size <= len(data):
+            _decode(message, _field(1, data[begin : begin + size]))
+            return _node(message)
+    return (parse_delta if dialect is Dialect.DELTA else parse_state)(data)[1]
+
+
+def _skip_version(data: bytes) -> int:
+    """Where the field after ``version_info`` begins."""
+    if data[:1] != b"\x0a":
+        return 0
+    size, begin = _read_varint(data, 1)
+    return begin + size
+
+
+def _read_varint(data: bytes, at: int) -> tuple[int, int]:
+    """A number and where it ends."""
+    value = shift = 0
+    for place in range(at, min(at + 5, len(data))):
+        value |= (data[place] & 0x7F) << shift
+        if data[place] < 0x80:
+            return value, place + 1
+        shift += 7
+    raise MalformedRequest("not a discovery request")
+
+
+def _delta_request(message: DiscoveryMessage) -> DeltaRequest:
+    return DeltaRequest(
         type_url=message.type_url,
         subscribe=tuple(message.resource_names_subscribe),
         unsubscribe=tuple(message.resource_names_unsubscribe),
@@ -57,21 +116,16 @@ def parse_delta(data: bytes) -> tuple[DeltaRequest, Node | None]:
         nonce=message.response_nonce,
         error=_rejection(message),
     )
-    return request, _node(message)
 
 
-def parse_state(data: bytes) -> tuple[StateRequest, Node | None]:
-    """Decode a state-of-the-world ``DiscoveryRequest``. Raises `MalformedRequest`."""
-    message = discovery_pb2.DiscoveryRequest()
-    _decode(message, data)
-    request = StateRequest(
+def _state_request(message: DiscoveryMessage) -> StateRequest:
+    return StateRequest(
         type_url=message.type_url,
         names=tuple(message.resource_names),
         version=message.version_info,
         nonce=message.response_nonce,
         error=_rejection(message),
     )
-    return request, _node(message)
 
 
 def encode_delta(

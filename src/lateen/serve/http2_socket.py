@@ -1,0 +1,368 @@
+"""One TCP connection of a proxy: its TLS handshake, its HTTP/2, its end. Non-blocking.
+
+What is to be sent stays shared and unencrypted until the socket takes it, so a proxy that does not
+read costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import ssl
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+from lateen.pki.errors import PkiError
+from lateen.pki.identity import SpiffeId
+from lateen.serve.grpc_headers import Headers
+from lateen.serve.grpc_stream import STATUS, GrpcStream
+from lateen.serve.http2_connection import ProtocolViolation, ServerConnection
+from lateen.serve.http2_stream import ServerStream
+from lateen.serve.protocol import Dialect
+from lateen.serve.tls import peer_identity
+from lateen.serve.transport import StreamHandler
+
+SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
+_METHODS = {
+    f"/{SERVICE}/DeltaAggregatedResources": Dialect.DELTA,
+    f"/{SERVICE}/StreamAggregatedResources": Dialect.STATE,
+}
+_READS = 16
+"""Reads of one connection before others get their turn."""
+_READ = 65_536
+_LINGER = 1.0
+"""Seconds that the end of a connection waits for the client to have read it."""
+_WANTED = (ssl.SSLWantReadError, BlockingIOError)
+_BUFFER = bytearray(_READ)
+"""What a read brings; it is used up before the next."""
+_VIEW = memoryview(_BUFFER)
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on what clients may ask of the server. Times in seconds."""
+
+    streams: int = 20_000
+    streams_per_connection: int = 16
+    connections: int = 20_000
+    handshakes: int = 2_000
+    """Connections whose peer is not known yet."""
+    handshake_time: float = 10.0
+    """From the connection to the end of the handshake."""
+    first_stream: float = 30.0
+    """A connection without a stream ends after this long."""
+    keepalive_time: float = 30.0
+    keepalive_timeout: float = 10.0
+
+
+class Server(Protocol):
+    """What connections share."""
+
+    limits: Limits
+    handler: StreamHandler
+    draining: bool
+    connections: set[Http2Socket]
+    handshakes: dict[Http2Socket, None]
+    """Those whose peer is not known yet, oldest first."""
+    streams: dict[GrpcStream, None]
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop everything runs on."""
+
+
+class Http2Socket:
+    """One TCP connection: its handshake, then HTTP/2 (it is the connection's ``Owner``)."""
+
+    __slots__ = (
+        "_begun",
+        "_closing",
+        "_continues",
+        "_draining",
+        "_fd",
+        "_handshaking",
+        "_head",
+        "_heard",
+        "_http2",
+        "_identity",
+        "_peer",
+        "_pinged",
+        "_socket",
+        "_transport",
+        "_waiting",
+        "_writing",
+        "streams",
+    )
+
+    def __init__(self, transport: Server, secured: ssl.SSLSocket, peer: str) -> None:
+        self._transport = transport
+        self._socket = secured
+        self._fd = secured.fileno()
+        self._peer = peer
+        self._identity: SpiffeId | None = None
+        self._http2 = ServerConnection(self, streams=transport.limits.streams_per_connection)
+        self.streams: set[GrpcStream] = set()
+        self._begun = self._heard = time.monotonic()
+        self._pinged = False
+        self._handshaking = True
+        self._waiting = False
+        """The socket takes nothing at the moment."""
+        self._writing = False
+        self._continues = False
+        self._draining = self._closing = False
+        self._head: memoryview | None = None
+        transport.connections.add(self)
+        transport.handshakes[self] = None
+        transport.loop.add_reader(self._fd, self._readable)
+
+    # Sockets
+
+    def _readable(self) -> None:
+        if self._handshaking and not self._handshake():
+            return
+        if self._closing:
+            self._discard()
+            return
+        try:
+            self._read()
+        except ProtocolViolation as error:
+            _log.info("%s: %s", self._peer, error)
+            self._fail_streams()
+            self._end()
+        except OSError:  # also TLS errors
+            self.close()
+
+    def _handshake(self) -> bool:
+        try:
+            self._socket.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        except ssl.SSLWantWriteError:
+            self._transport.loop.add_writer(self._fd, self._write_handshake)
+            return False
+        except OSError as error:
+            _log.debug("handshake with %s failed: %s", self._peer, error)
+            self.close()
+            return False
+        self._handshaking = False
+        self._transport.handshakes.pop(self, None)
+        self._begun = self._heard = time.monotonic()
+        if self._socket.selected_alpn_protocol() != "h2":
+            self.close()
+            return False
+        with contextlib.suppress(PkiError):  # told to each stream, which can carry the words
+            self._identity = peer_identity(self._socket.getpeercert())
+        self.flush()
+        return self._fd >= 0
+
+    def _write_handshake(self) -> None:
+        self._transport.loop.remove_writer(self._fd)
+        if self._handshake():
+            self._readable()
+
+    def _read(self) -> None:
+        secured, http2 = self._socket, self._http2
+        for _ in range(_READS):
+            try:
+                size = secured.recv_into(_BUFFER)
+            except (*_WANTED, ssl.SSLWantWriteError):
+                break
+            if not size:
+                self.close()
+                return
+            http2.receive(_VIEW[:size])
+            if self._fd < 0 or self._closing:
+                return
+            if not secured.pending():
+                break
+        else:
+            # What TLS has read already does not wake the loop.
+            if not self._continues:
+                self._continues = True
+                self._transport.loop.call_soon(self._continue)
+        self._heard = time.monotonic()
+        self._pinged = False
+        if not http2.idle:
+            self.flush()
+
+    def _continue(self) -> None:
+        self._continues = False
+        if self._fd >= 0:
+            self._readable()
+
+    def flush(self) -> None:
+        """Write what there is, as far as the socket takes it."""
+        if self._handshaking or self._waiting or self._writing or self._fd < 0:
+            return
+        self._writing = True
+        try:
+            self._write()
+        except OSError:
+            self.close()
+        finally:
+            self._writing = False
+        if self.clear:
+            for stream in tuple(self.streams):
+                stream.tell_written()
+
+    def _write(self) -> None:
+        send, output = self._socket.send, self._http2.output
+        head = self._head
+        while True:
+            if head is None:
+                found = output()
+                if found is None:
+                    self._head = None
+                    break
+                head = memoryview(found)
+            try:
+                sent = send(head)
+            except (ssl.SSLWantWriteError, ssl.SSLWantReadError, BlockingIOError):
+                self._head = head
+                self._waiting = True
+                self._transport.loop.add_writer(self._fd, self._writable)
+                return
+            if self._fd < 0:
+                return
+            head = head[sent:] if sent < len(head) else None
+            self._head = head
+        if self._closing:
+            self._say_goodbye()
+
+    def _writable(self) -> None:
+        self._transport.loop.remove_writer(self._fd)
+        self._waiting = False
+        self.flush()
+
+    @property
+    def clear(self) -> bool:
+        """Whether everything handed out has been taken by the socket."""
+        return self._head is None and not self._waiting
+
+    # The end
+
+    def drain(self, text: str) -> None:
+        """End all streams and then the connection, telling the client to come back."""
+        if self._handshaking:
+            self.close()
+            return
+        self._draining = True
+        for stream in list(self.streams):
+            stream.end("UNAVAILABLE", text)
+        if not self.streams:
+            self._end()
+
+    def _end(self) -> None:
+        """Write what is left, then close."""
+        if self._closing or self._fd < 0:
+            return
+        self._closing = True
+        self._http2.go_away()  # after the status of streams, which some clients need first
+        self._transport.loop.call_later(_LINGER, self.close)
+        self.flush()
+
+    def _say_goodbye(self) -> None:
+        """Close our side. Closing at once could make the kernel drop what is under way."""
+        with contextlib.suppress(OSError, ValueError):
+            self._socket.unwrap()
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(self._socket, socket.SHUT_WR)
+
+    def _discard(self) -> None:
+        try:
+            while self._fd >= 0 and self._socket.recv(_READ):
+                pass
+        except _WANTED:
+            return
+        except (OSError, ValueError):
+            pass
+        self.close()
+
+    def close(self) -> None:
+        """End it at once."""
+        fd, self._fd = self._fd, -1
+        if fd < 0:
+            return
+        loop = self._transport.loop
+        loop.remove_reader(fd)
+        loop.remove_writer(fd)
+        self._socket.close()
+        self._head = None
+        self._transport.connections.discard(self)
+        self._transport.handshakes.pop(self, None)
+        self._fail_streams()
+
+    def _fail_streams(self) -> None:
+        for stream in list(self.streams):
+            stream.broke()
+
+    def check(self, now: float) -> None:
+        """Look at the clock: handshakes and silent peers end."""
+        limits = self._transport.limits
+        silent = now - self._heard
+        if self._handshaking:
+            if now - self._begun > limits.handshake_time:
+                self.close()
+        elif silent > limits.keepalive_time + limits.keepalive_timeout and self._pinged:
+            self.close()
+        elif not self.streams and now - self._begun > limits.first_stream:
+            self._end()
+        elif silent > limits.keepalive_time and not self._pinged:
+            self._pinged = True
+            self._http2.ping()
+            self.flush()
+
+    # Owner
+
+    def opened(self, stream: ServerStream, headers: Headers) -> None:
+        """See ``Owner``."""
+        transport = self._transport
+        self._http2.respond(stream)
+        dialect = _METHODS.get(headers.get(":path"))
+        if headers.get(":method") != "POST" or not headers.get("content-type").startswith(
+            "application/grpc"
+        ):
+            stream.finish(STATUS["INTERNAL"], "this server speaks gRPC")
+        elif dialect is None:
+            stream.finish(STATUS["UNIMPLEMENTED"], f"there is no method {headers.get(':path')}")
+        elif transport.draining or self._draining:
+            stream.finish(STATUS["UNAVAILABLE"], "the control plane is stopping")
+        elif len(transport.streams) >= transport.limits.streams:
+            stream.finish(STATUS["RESOURCE_EXHAUSTED"], "too many streams")
+        elif self._identity is None:
+            words = "the client certificate must carry exactly one SPIFFE ID"
+            stream.finish(STATUS["UNAUTHENTICATED"], words)
+        else:
+            made = GrpcStream(self, stream, dialect, self._identity, self._peer)
+            stream.tag = made
+            self.streams.add(made)
+            transport.streams[made] = None
+            made.start(transport.handler)
+
+    def received(self, stream: ServerStream, message: bytes) -> None:
+        """See ``Owner``."""
+        if isinstance(stream.tag, GrpcStream):
+            stream.tag.take(message)
+
+    def finished(self, stream: ServerStream) -> None:
+        """See ``Owner``."""
+        if isinstance(stream.tag, GrpcStream):
+            stream.tag.broke(by_client=True)
+
+    def reset(self, stream: ServerStream) -> None:
+        """See ``Owner``."""
+        if isinstance(stream.tag, GrpcStream):
+            stream.tag.broke()
+
+    def ended(self, stream: GrpcStream) -> None:
+        """A stream's handler is done."""
+        self.streams.discard(stream)
+        self._transport.streams.pop(stream, None)
+        self._begun = time.monotonic()
+        self.flush()
+        if self._draining and not self.streams:
+            self._end()
