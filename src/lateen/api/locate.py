@@ -113,10 +113,15 @@ def excerpt(text: str, line: int, column: int, context: int = 1) -> str:
     shown: list[str] = []
     for number in range(first, last + 1):
         marker = ">" if number == line else " "
-        shown.append(f"{marker} {number:>{width}} | {lines[number - 1].rstrip()}".rstrip())
+        shown.append(f"{marker} {number:>{width}} | {_visible(lines[number - 1])}".rstrip())
         if number == line and column > 0:
             shown.append(f"  {'':>{width}} | {' ' * (column - 1)}^")
     return "\n".join(shown)
+
+
+def _visible(line: str) -> str:
+    """A line with an arrow for each tab: one column wide, and not to be taken for spaces."""
+    return line.rstrip().replace("\t", "→")
 
 
 def with_positions(

@@ -15,6 +15,7 @@ from lateen.api.findings import FieldPath, Finding
 from lateen.api.kinds import KindInfo, all_kinds, kind_of, split_api_version
 from lateen.api.resource import ApiObject, ObjectKey, Provenance, Resource
 from lateen.api.rule import Rule
+from lateen.api.syntax import GENERAL_HINT
 from lateen.api.yamltext import MAX_TEXT, Document, YamlError, load, split_documents
 
 DEFAULT_NAMESPACE = "default"
@@ -66,7 +67,7 @@ def parse_documents(
             values = _values(document)
         except YamlError as error:
             rule = reading.DUPLICATE_KEY if error.duplicate else reading.SYNTAX
-            hint = "" if error.duplicate else "Check indentation, quotes and brackets here."
+            hint = "Keep one of the two." if error.duplicate else error.hint or GENERAL_HINT
             finding = _finding(rule, provenance, error.message, hint)
             result.findings.append(replace(finding, line=error.line, column=error.column))
             continue
@@ -143,7 +144,8 @@ def parse_object(
     """
     where = provenance or Provenance()
     if not isinstance(raw, dict):
-        return [_finding(reading.NOT_AN_OBJECT, where, "a document must be a mapping")]
+        hint = "A manifest begins with apiVersion:, kind: and metadata:."
+        return [_finding(reading.NOT_AN_OBJECT, where, "a document must be a mapping", hint)]
     api_version, kind = raw.get("apiVersion"), raw.get("kind")
     if not isinstance(api_version, str) or not isinstance(kind, str) or not api_version or not kind:
         missing = "apiVersion" if not isinstance(api_version, str) or not api_version else "kind"

@@ -19,6 +19,8 @@ import re2
 import ryaml
 import yaml
 
+from lateen.api.syntax import TEMPLATE_HINT, explain_failure
+
 MAX_TEXT = 64 * 1024 * 1024
 """Characters of one input, at most."""
 MAX_NODES = 2_000_000
@@ -31,6 +33,8 @@ _MAX_DEPTH = 1000
 """Brackets open at a time. The readers take 128 in earnest; texts may hold some of their own."""
 
 _BRACKETS = re.compile(r"[\[\]{}]")
+_LINE = re.compile(r"\{line:(\d+)\}")
+"""A line of a document in a message, to be replaced by that of the whole text."""
 _SEPARATOR = re.compile(r"^(?:---|\.\.\.)(?=[ \t\r\n]|\Z)", re.MULTILINE)
 _CONTENT = re.compile(r"^(?!\s*(?:#|$))", re.MULTILINE)
 # Anything here that turns out to be harmless (a word in a sentence) only costs time.
@@ -64,12 +68,15 @@ class Document:
 class YamlError(Exception):
     """The text is not what YAML, or Kubernetes, allows. ``line`` and ``column`` are 1-based."""
 
-    def __init__(self, message: str, line: int, column: int, duplicate: bool = False) -> None:
+    def __init__(
+        self, message: str, line: int, column: int, duplicate: bool = False, hint: str = ""
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.line = line
         self.column = column
         self.duplicate = duplicate
+        self.hint = hint
 
 
 def split_documents(text: str) -> list[Document]:
@@ -117,7 +124,7 @@ def load(document: Document) -> object:
         value: object = ryaml.loads(text)
     except RecursionError:
         raise YamlError("nested too deeply", document.line, 1) from None
-    except Exception as error:
+    except ValueError as error:  # that is `ryaml.InvalidYamlError`
         if "recursion limit" in str(error) or "repetition limit" in str(error):
             raise YamlError("nested too deeply or too many aliases", document.line, 1) from None
         return load_exact(document)
@@ -151,10 +158,19 @@ def compose(document: Document) -> yaml.Node | None:
     except RecursionError:
         raise YamlError("nested too deeply", document.line, 1) from None
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = document.line + (mark.line if mark else 0)
-        column = (mark.column if mark else 0) + 1
-        raise YamlError(error.problem or error.context or "bad YAML", line, column) from None
+        mistake = explain_failure(document.text, error)
+        message, hint = (
+            _LINE.sub(lambda match: str(document.line + int(match[1])), text)
+            for text in (mistake.message, mistake.hint)
+        )
+        line = document.line + mistake.line
+        raise YamlError(message, line, mistake.column + 1, hint=hint) from None
+    except yaml.reader.ReaderError as error:
+        before = document.text[: error.position]
+        line, column = before.count("\n"), len(before) - before.rfind("\n")
+        message = f"a control character (#x{_code(error.character):04x}) is not allowed"
+        hint = "Remove it, or write it as an escape in double quotes."
+        raise YamlError(message, document.line + line, column, hint=hint) from None
     except yaml.YAMLError as error:
         raise YamlError(str(error).split("\n")[0], document.line, 1) from None
     finally:
@@ -175,9 +191,11 @@ class _Builder:
         self.nodes = 0
         self.open: set[int] = set()
 
-    def fail(self, message: str, node: yaml.Node, duplicate: bool = False) -> YamlError:
+    def fail(
+        self, message: str, node: yaml.Node, duplicate: bool = False, hint: str = ""
+    ) -> YamlError:
         mark = node.start_mark
-        return YamlError(message, self.line + mark.line, mark.column + 1, duplicate)
+        return YamlError(message, self.line + mark.line, mark.column + 1, duplicate, hint)
 
     def build(self, node: yaml.Node) -> object:
         self.nodes += 1
@@ -192,11 +210,12 @@ class _Builder:
         if isinstance(node, yaml.SequenceNode):
             value = [self.build(item) for item in node.value]
         else:
+            assert isinstance(node, yaml.MappingNode)
             value = self.mapping(node)
         self.open.discard(id(node))
         return value
 
-    def mapping(self, node: yaml.Node) -> dict[str, object]:
+    def mapping(self, node: yaml.MappingNode) -> dict[str, object]:
         own: dict[str, object] = {}
         merged: dict[str, object] = {}
         for key_node, value_node in node.value:
@@ -210,9 +229,19 @@ class _Builder:
                 continue
             key = self.key(key_node)
             if key in own:
-                raise self.fail(f'key "{key}" is given twice', key_node, duplicate=True)
+                first = self.line_of(node, key)
+                message = f'key "{key}" is given twice, first on line {first}'
+                raise self.fail(message, key_node, duplicate=True)
             own[key] = self.build(value_node)
         return {**merged, **own} if merged else own
+
+    def line_of(self, node: yaml.MappingNode, key: str) -> int:
+        """The line of the first of several equal keys."""
+        return next(
+            self.line + int(each.start_mark.line)
+            for each, _ in node.value
+            if isinstance(each, yaml.ScalarNode) and self.key(each) == key
+        )
 
     def merge(self, node: yaml.Node) -> dict[str, object]:
         value = self.build(node)
@@ -228,7 +257,7 @@ class _Builder:
 
     def key(self, node: yaml.Node) -> str:
         if not isinstance(node, yaml.ScalarNode):
-            raise self.fail("a mapping key must be text", node)
+            raise self.fail("a mapping key must be text", node, hint=TEMPLATE_HINT)
         value = self.scalar(node)
         if isinstance(value, bool):
             return "true" if value else "false"
@@ -270,6 +299,11 @@ class _Builder:
             if _UNBOUNDED.fullmatch(text):
                 raise self.fail(f"{text} cannot be written in JSON", node)
         return text
+
+
+def _code(character: str | int) -> int:
+    """libyaml's binding gives a number, PyYAML's own reader a character."""
+    return character if isinstance(character, int) else ord(character)
 
 
 def _integer(digits: str) -> int | float:

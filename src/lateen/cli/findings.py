@@ -24,8 +24,11 @@ def print_finding(finding: Finding, text: str | None = None) -> None:
     """One finding; ``text`` is the content of its file, for the excerpt."""
     where = place(finding)
     subject = f" {finding.key}:" if finding.key else ""
+    # What is missing has no line of its own to point at, so it is named.
+    field = f" {_dotted(finding)}:" if finding.message == "Required value" else ""
     out.print(
-        f"{MARKS[finding.severity]} {escape(where)}{escape(subject)} {escape(finding.message)}"
+        f"{MARKS[finding.severity]} {escape(where)}{escape(subject)}{escape(field)}"
+        f" {escape(finding.message)}"
         f" [dim]\\[{finding.rule}][/]"
     )
     if text is not None and finding.line:
@@ -33,6 +36,12 @@ def print_finding(finding: Finding, text: str | None = None) -> None:
             out.print(f"    [dim]{escape(line)}[/]")
     if finding.hint:
         out.print(f"  [dim]→[/] {escape(finding.hint)}")
+
+
+def _dotted(finding: Finding) -> str:
+    """The path of a finding's field as people write it: ``spec.http[0].route``."""
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in finding.path)
+    return "".join(parts).removeprefix(".")
 
 
 def place(finding: Finding) -> str:
