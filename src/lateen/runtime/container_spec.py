@@ -80,7 +80,7 @@ def container_spec(
     services: dict[str, str] = {}
     if spec_of(pod).get("enableServiceLinks") is not False:
         services = service_variables(objects.all("Service"), namespace_of(pod))
-    base = {"PATH": DEFAULT_PATH, "HOSTNAME": name_of(pod), **services, **program.env}
+    base = {"PATH": DEFAULT_PATH, **program.env, "HOSTNAME": name_of(pod), **services}
     environment = container_environment(pod, container, ip, node_name, objects, base)
     security = {
         **(spec_of(pod).get("securityContext") or {}),

@@ -67,7 +67,7 @@ class ImagePuller:
         task = self._asking.get(key)
         if task is None:
             task = self._asking[key] = asyncio.create_task(self._ask(image, policy))
-            task.add_done_callback(lambda _: self._asking.pop(key, None))
+            task.add_done_callback(lambda done: self._finished(key, done))
         try:
             # A pod that goes away takes nothing from the others that wait.
             found = await asyncio.shield(task)
@@ -79,6 +79,11 @@ class ImagePuller:
             raise
         self._failures.pop((pod, image), None)
         return found
+
+    def _finished(self, key: tuple[str, str], task: asyncio.Task[EngineImage]) -> None:
+        self._asking.pop(key, None)
+        if not task.cancelled():
+            task.exception()  # seen, also when all who waited have gone
 
     async def _ask(self, image: str, policy: str) -> EngineImage:
         try:
