@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lateen.api.resource import ObjectKey, Provenance
-from lateen.source import store as store_module
+from lateen.source import subscription
 from lateen.source.embedded import EmbeddedSource
 from lateen.source.store import Store, Write
 from lateen.source.writing import Document, Outcome, Writer
@@ -205,7 +205,7 @@ async def test_a_source_that_fell_behind_gets_everything_anew(
     apply(store, config_map("a"), config_map("gone"))
     source = EmbeddedSource(store)
     source.start()
-    monkeypatch.setattr(store_module, "SUBSCRIBER_BACKLOG", 2)
+    monkeypatch.setattr(subscription, "SUBSCRIBER_BACKLOG", 2)
     store.commit([Write(key("gone"), None)], "test")
     apply(store, *(config_map(f"n{i}") for i in range(5)))
     batch = await anext(source.batches())

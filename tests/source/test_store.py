@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from lateen.api.resource import Provenance
+from lateen.source import database
 from lateen.source import store as store_module
+from lateen.source import subscription as subscription_module
 from lateen.source.store import AlreadyExists, Conflict, HistoryGone, Store, StoreError, Write
 from tests.source.objects import config_map, key
 
@@ -52,7 +54,7 @@ def test_the_file_is_private(tmp_path: Path) -> None:
 
 def test_a_second_process_cannot_open_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(tmp_path / "store.db")
-    monkeypatch.setattr(store_module, "LOCK_TIMEOUT", 0.1)
+    monkeypatch.setattr(database, "LOCK_TIMEOUT", 0.1)
     pid = os.fork()
     if pid == 0:
         try:
@@ -165,7 +167,7 @@ def test_the_revision_never_goes_back(tmp_path: Path) -> None:
 async def test_a_reader_too_far_behind_is_cut_off_for_good(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(store_module, "SUBSCRIBER_BACKLOG", 3)
+    monkeypatch.setattr(subscription_module, "SUBSCRIBER_BACKLOG", 3)
     store = Store()
     subscription = store.subscribe()
     for number in range(5):
