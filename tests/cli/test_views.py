@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from lateen.cli import output
@@ -12,6 +14,7 @@ from lateen.cli.errors import CommandError
 from lateen.cli.kinds import Reference, resolve
 from lateen.cli.live import Counts, Edge, parse_requests
 from lateen.cli.pods import _exec_options
+from lateen.cli.status import type_state
 
 
 def requests(reporter: str, source: str, code: int, count: int, security: str = "unknown") -> bytes:
@@ -165,3 +168,17 @@ def test_exec_takes_options_behind_the_pod_as_kubectl_does() -> None:
     assert options.terminal
     with pytest.raises(CommandError, match="does not know '--bogus'"):
         _exec_options(["--bogus"])
+
+
+@pytest.mark.parametrize(
+    ("types", "shown"),
+    [
+        ({"rds": {"state": "SYNCED"}, "vhds": {"state": "SYNCED"}}, "SYNCED"),
+        ({"rds": {"state": "SYNCED"}, "vhds": {"state": "ERROR"}}, "ERROR"),
+        ({"rds": {"state": "SYNCED"}, "vhds": {"state": "STALE"}}, "STALE"),
+        ({"rds": {"state": "SYNCED"}}, "SYNCED"),
+        ({}, "IGNORED"),
+    ],
+)
+def test_routes_are_as_far_as_their_virtual_hosts(types: dict[str, Any], shown: str) -> None:
+    assert type_state(types, "rds") == shown

@@ -181,6 +181,7 @@ def test_envoys_are_sent_one_virtual_host_for_a_rule(mesh: LiveMesh) -> None:
     assert {kind: count for kind, count in grown.items() if count} == {"vhds": 2.0}
 
     # What the control plane shows is what the proxy runs.
+    assert mesh.proxy("sleep")["types"]["vhds"]["state"] == "SYNCED"
     config = mesh.api.request("GET", "/lateen/v1/proxies/sleep.default/config?type=routes")
     [dump] = config["configs"]
     [shown] = [

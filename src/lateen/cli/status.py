@@ -16,6 +16,7 @@ from lateen.cli.output import BAD, NOTE, OK, WARN, emit, out, say, table
 
 _COLOURS = {"SYNCED": "green", "STALE": "yellow", "ERROR": "red", "NOT SENT": "yellow"}
 _TYPES = ("cds", "lds", "eds", "rds")
+_WORST_FIRST = ("ERROR", "STALE", "NOT SENT", "SYNCED")
 
 
 def status(
@@ -38,7 +39,7 @@ def status(
 def _print(data: dict[str, Any], *, verbose: bool) -> None:
     rows = []
     for proxy in data["proxies"]:
-        states = [_state(proxy["types"].get(kind, {}).get("state", "IGNORED")) for kind in _TYPES]
+        states = [_state(type_state(proxy["types"], kind)) for kind in _TYPES]
         mark = BAD if _is_bad(proxy) else OK if proxy["inSync"] else WARN
         name = f"{escape(proxy['name'])}.{escape(proxy['namespace'])}"
         rows.append((mark, name, proxy["type"], *states, escape(proxy["identity"])))
@@ -67,6 +68,13 @@ def _print(data: dict[str, Any], *, verbose: bool) -> None:
     say(
         mark, f"{in_sync} of {len(data['proxies'])} proxies have all of revision {data['revision']}"
     )
+
+
+def type_state(types: dict[str, Any], kind: str) -> str:
+    """Routes are in the worst state of route configurations and their virtual hosts."""
+    kinds = (kind, "vhds") if kind == "rds" else (kind,)
+    found = {types.get(name, {}).get("state", "IGNORED") for name in kinds}
+    return next((state for state in _WORST_FIRST if state in found), "IGNORED")
 
 
 def _print_quarantined(entry: dict[str, Any]) -> None:
