@@ -1,0 +1,88 @@
+"""From a new stream to a proxy that may have configuration: who it is, and whose turn it is."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from lateen.model.proxy import Proxy
+from lateen.model.snapshot import Snapshot
+from lateen.serve.access import WorkloadUnknown, admit
+from lateen.serve.metrics import Metrics
+from lateen.serve.push_values import PushOptions
+from lateen.serve.transport import Refusal, Stream, StreamClosed
+from lateen.serve.wire import MalformedRequest, Node, parse_node
+
+_POLL = 0.05
+"""Seconds between two looks whether a workload is known by now."""
+
+
+class Turn:
+    """A place among the proxies that are connecting; given back once."""
+
+    def __init__(self, turns: asyncio.Semaphore) -> None:
+        self._turns: asyncio.Semaphore | None = turns
+
+    def give_back(self) -> None:
+        """Let the next proxy connect."""
+        turns, self._turns = self._turns, None
+        if turns is not None:
+            turns.release()
+
+
+class Admission:
+    """Lets proxies in, some at a time, so that early ones are complete early."""
+
+    def __init__(self, options: PushOptions, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._turns = asyncio.Semaphore(options.connecting)
+
+    async def turn(self) -> Turn:
+        """Wait for a turn."""
+        queued = time.monotonic()
+        self._metrics.waiting.inc()
+        try:
+            await self._turns.acquire()
+        finally:
+            self._metrics.waiting.dec()
+        self._metrics.queue_time.observe(time.monotonic() - queued)
+        return Turn(self._turns)
+
+
+async def first_request(stream: Stream, timeout: float) -> bytes:
+    """What a stream says first. Raises `Refusal` when it says nothing for too long."""
+    try:
+        async with asyncio.timeout(timeout):
+            first = await stream.receive()
+    except TimeoutError as error:
+        raise Refusal("DEADLINE_EXCEEDED", "the stream never said who it is") from error
+    if first is None:
+        raise StreamClosed("closed before its first request")
+    return first
+
+
+async def admitted(
+    current: Callable[[], Snapshot], stream: Stream, node: Node, wait: float
+) -> Proxy:
+    """The proxy, waiting up to ``wait`` seconds for its workload to be in the ``current``
+    snapshot. Raises `Refusal`."""
+    deadline = time.monotonic() + wait
+    while True:
+        try:
+            return admit(current(), node, stream.identity)
+        except WorkloadUnknown:
+            if time.monotonic() >= deadline:
+                raise
+        await asyncio.sleep(_POLL)
+
+
+def node_of(stream: Stream, first: bytes) -> Node:
+    """Who a stream claims to be. Raises `Refusal`."""
+    try:
+        node = parse_node(stream.dialect, first)
+    except MalformedRequest as error:
+        raise Refusal("INVALID_ARGUMENT", str(error)) from error
+    if node is None or not node.id:
+        raise Refusal("INVALID_ARGUMENT", "the first request must carry the node id")
+    return node

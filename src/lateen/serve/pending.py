@@ -1,0 +1,58 @@
+"""Changes that wait for their push, merged while they come in quick succession (debounce)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lateen.model.change import ChangeSet
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """Changes of one push."""
+
+    changes: ChangeSet
+    since: float
+    """When the first of them was received."""
+
+
+class PendingChanges:
+    """Pure: times are monotonic seconds that the caller gives."""
+
+    def __init__(self, debounce: float, debounce_max: float) -> None:
+        """A push is due after ``debounce`` seconds without a further change, and at the latest
+        ``debounce_max`` seconds after the first one."""
+        self._debounce = debounce
+        self._debounce_max = debounce_max
+        self._changes: ChangeSet | None = None
+        self._first = 0.0
+        self._last = 0.0
+        self._immediate = False
+
+    @property
+    def count(self) -> int:
+        """Objects whose changes wait."""
+        return len(self._changes.keys) if self._changes is not None else 0
+
+    def add(self, changes: ChangeSet, now: float, *, immediate: bool = False) -> None:
+        """Add changes; with ``immediate`` they wait for no others."""
+        if self._changes is None:
+            self._changes, self._first = changes, now
+        else:
+            self._changes = self._changes.merged(changes)
+        self._last = now
+        self._immediate |= immediate
+
+    def due(self) -> float | None:
+        """When the push shall start; None when nothing waits."""
+        if self._changes is None:
+            return None
+        if self._immediate:
+            return self._first
+        return min(self._last + self._debounce, self._first + self._debounce_max)
+
+    def take(self) -> Pending | None:
+        """All changes that wait; they wait no longer."""
+        changes, self._changes = self._changes, None
+        self._immediate = False
+        return Pending(changes, self._first) if changes is not None else None
