@@ -9,6 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help:
 	@echo "make demo                    a whole mesh with Bookinfo on this machine (Ctrl-C ends it)"
 	@echo "make demo DETACH=1           the same, returns when everything is ready"
+	@echo "make demo ARGS=...           further options, such as --publish 80:9090 when 8080 is taken"
 	@echo "make test                    all tests (real Envoy, real namespaces)"
 	@echo "make check                   format, lint, types, import layers"
 	@echo "make conformance CORPUS=DIR  run others' cases; ONLY=validation,... picks some"
@@ -26,7 +27,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed pyproject.toml
 	@touch $@
 
 demo: $(VENV)/.installed
-	@$(BIN)/lateen up -f samples/bookinfo --drive /productpage $(if $(DETACH),--detach)
+	@$(BIN)/lateen up -f samples/bookinfo --drive /productpage $(if $(DETACH),--detach) $(ARGS)
 
 test: $(VENV)/.installed-dev
 	@$(BIN)/python -m pytest $(ARGS)

@@ -164,6 +164,21 @@ def test_a_users_intermediate_is_sent_along_and_limits_the_life(tmp_path: Path) 
     assert brought.trust_bundle == root_file.read_bytes()
 
 
+def test_a_chain_as_istio_writes_it_is_read(tmp_path: Path) -> None:
+    """Istio's ``cert-chain.pem`` begins with the authority itself and may end with the root."""
+    ca.load_or_create(tmp_path / "root")
+    certificate, key = intermediate(tmp_path / "root")
+    root = (tmp_path / "root" / ca.ROOT_CERTIFICATE).read_bytes()
+    (tmp_path / "own.pem").write_bytes(certificate)
+    (tmp_path / "own.key").write_bytes(key)
+    (tmp_path / "root.pem").write_bytes(root)
+    for content in (certificate, certificate + root):
+        (tmp_path / "chain.pem").write_bytes(content)
+        files = [tmp_path / name for name in ("own.pem", "own.key", "chain.pem", "root.pem")]
+        issued = ca.load(*files).sign(new_key_and_request().request, REVIEWS)
+        assert len(x509.load_pem_x509_certificates(issued.chain)) == 2
+
+
 def test_mismatched_files_are_refused_by_name(tmp_path: Path) -> None:
     ca.load_or_create(tmp_path / "root")
     ca.load_or_create(tmp_path / "other")

@@ -64,6 +64,12 @@ def up(
         ),
     ] = True,
     mesh_config: Annotated[str, typer.Option(help="File with a MeshConfig.")] = "",
+    ca: Annotated[
+        str,
+        typer.Option(
+            help="Folder with your own authority: ca-cert.pem, ca-key.pem, root-cert.pem."
+        ),
+    ] = "",
     concurrency: Annotated[int, typer.Option(help="Worker threads of each Envoy.")] = 1,
     drive: Annotated[
         str, typer.Option(help="Path to request through the gateway, so that something is seen.")
@@ -90,6 +96,7 @@ def up(
         mesh_config=str(Path(mesh_config).resolve()) if mesh_config else "",
         concurrency=concurrency,
         die_with_parent=not detach,
+        authority=_checked_authority(ca) if ca else None,
     )
     if mesh_config:
         _check_mesh_config(mesh_config)
@@ -221,6 +228,30 @@ def _checked_engine(choice: str) -> str:
             ENVIRONMENT,
         )
     return choice
+
+
+def _checked_authority(folder: str) -> Path:
+    """The folder of ``--ca``, when what is in it fits together and has not expired."""
+    from lateen.pki.authority import load
+    from lateen.pki.errors import PkiError
+    from lateen.runtime.local import AUTHORITY_FILES
+
+    place = Path(folder)
+    certificate, key, root, chain = (place / name for name in AUTHORITY_FILES)
+    try:
+        load(
+            certificate,
+            key,
+            chain if chain.exists() else None,
+            root if root.exists() else None,
+        )
+    except PkiError as error:
+        raise CommandError(
+            f"{folder} holds no usable authority: {error}",
+            "docs/security.md says how to make one; nothing was started",
+            USAGE,
+        ) from error
+    return place
 
 
 def _ports(options: list[str]) -> dict[int, int]:

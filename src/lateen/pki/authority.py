@@ -224,7 +224,9 @@ def load(
     root. Raises `PkiError` when a file is missing, not what it should be, or does not fit.
     """
     certificate = _certificates(certificate_file)[0]
-    chain = _certificates(chain_file) if chain_file else []
+    given = _certificates(chain_file) if chain_file else []
+    # Istio's ``cert-chain.pem`` begins with the authority's own certificate.
+    chain = [link for link in given if link != certificate]
     key = _private_key(key_file)
     if _public_bytes(key.public_key()) != _public_bytes(certificate.public_key()):
         raise PkiError(f"{key_file} is not the key of {certificate_file}")

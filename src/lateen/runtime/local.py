@@ -32,6 +32,10 @@ class MeshRunning(Exception):
         self.pid = pid
 
 
+AUTHORITY_FILES = ("ca-cert.pem", "ca-key.pem", "root-cert.pem", "cert-chain.pem")
+"""Names as in Istio's Secret ``cacerts``."""
+
+
 @dataclass(frozen=True, slots=True)
 class NodeOptions:
     """What `lateen up` was asked for, as far as the node is concerned."""
@@ -50,6 +54,8 @@ class NodeOptions:
     concurrency: int = 1
     """Worker threads of each Envoy."""
     die_with_parent: bool = False
+    authority: Path | None = None
+    """Folder with the certificate authority to use (`AUTHORITY_FILES`), instead of one made."""
 
 
 @dataclass(slots=True)
@@ -82,6 +88,8 @@ def start(name: str, folder: Path, options: NodeOptions) -> RunningNode:
     lock = _lock(name, folder)
     logs = folder / "logs"
     logs.mkdir(exist_ok=True, mode=0o700)
+    if options.authority is not None:
+        _take_authority(options.authority, folder / "ca")
     arguments: dict[str, Any] = {
         "state_dir": str(folder),
         "images": list(options.images),
@@ -108,6 +116,17 @@ def start(name: str, folder: Path, options: NodeOptions) -> RunningNode:
         raise
     write_node_file(folder, {"pid": handle.pid, "started": time.time(), "options": arguments})
     return RunningNode(name, folder, handle, lock)
+
+
+def _take_authority(source: Path, target: Path) -> None:
+    """Put copies of a user's authority where the control plane looks for it."""
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(mode=0o700)
+    for name in AUTHORITY_FILES:
+        if (source / name).is_file():
+            descriptor = os.open(target / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write((source / name).read_bytes())
 
 
 def _engine(choice: str) -> str:
