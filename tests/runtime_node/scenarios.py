@@ -38,7 +38,7 @@ from lateen.runtime.node.spec import (
     SandboxSpec,
 )
 from tests.runtime_node import pods
-from tests.runtime_node.host import HOST_ADDRESS, ROOT
+from tests.runtime_node.host import HOST_ADDRESS
 
 Facts = dict[str, object]
 
@@ -48,7 +48,7 @@ PROGRAMS = "programs"
 
 def launch(directory: str, node_side: str, **arguments: object) -> NodeHandle:
     return launch_node(
-        f"{__name__ if __name__ != '__main__' else 'tests.runtime_node.scenarios'}:{node_side}",
+        node_side if ":" in node_side else f"tests.runtime_node.scenarios:{node_side}",
         {"directory": directory, **arguments},
         NodeConfig(
             state_dir=f"{directory}/state",
@@ -373,45 +373,6 @@ async def containers_node(node: Node, arguments: Facts) -> None:
     await done(node, facts)
 
 
-# Volumes over the folders that programs lie in
-
-
-def covering(directory: str) -> Facts:
-    programs = Path(directory, PROGRAMS)
-    programs.mkdir(mode=0o755)
-    (programs / "hello.py").write_text("print('hello from below /tmp')")
-    facts = run(directory, "covering_node")
-    return facts | {"left in the checkout": [str(path) for path in ROOT.glob("from-*")]}
-
-
-async def covering_node(node: Node, arguments: Facts) -> None:
-    directory = str(arguments["directory"])
-    box = await pod(node, "web", 10)
-    facts: Facts = {}
-    checkout = ROOT if str(ROOT.parent) == "/" else ROOT.parent
-    for name, target in (("tmp", "/tmp"), ("checkout", str(checkout))):
-        volume = Path(node.scratch_dir, name)
-        volume.mkdir()
-        volume.chmod(0o777)
-        mounts = (Mount(str(volume), target),)
-        script = f"{directory}/{PROGRAMS}/hello.py"
-        own = ContainerSpec("main", (sys.executable, "-B", script), mounts=mounts)
-        write = f"open('{target}/from-inside', 'w').close()"
-        mesh = python(
-            f"{write}; import lateen.runtime.raw as raw; print('Lateen at', raw.__file__)",
-            env={"PYTHONPATH": str(ROOT / "src"), "PYTHONDONTWRITEBYTECODE": "1"},
-            mounts=mounts,
-        )
-        frozen = ContainerSpec("main", ("true",), mounts=(Mount(str(volume), target, True),))
-        facts[name] = {
-            "script": await output(box, own, directory),
-            "package": await output(box, mesh, directory),
-            "written": (volume / "from-inside").exists(),
-            "read-only": await (await box.start(frozen)).wait(),
-        }
-    await done(node, facts)
-
-
 # Life and death of containers
 
 
@@ -678,4 +639,7 @@ def echo(server: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(globals()[sys.argv[1]](sys.argv[2])) + "\n")
+    from tests.runtime_node import file_scenarios
+
+    scenario = globals().get(sys.argv[1]) or getattr(file_scenarios, sys.argv[1])
+    sys.stdout.write(json.dumps(scenario(sys.argv[2])) + "\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,47 @@ def test_a_volume_over_their_folder_does_not_hide_the_programs(
     assert facts["left in the checkout"] == []
     # Where nothing can be added, programs of the machine run as ever.
     assert found["read-only"] == 0
+
+
+@pytest.mark.skipif(shutil.which("ldd") is None, reason="no ldd to make an image with")
+def test_an_image_s_files_are_a_container_s_root(account: Account) -> None:
+    facts = account.run("image")
+    for tree in ("good", "hostile"):
+        lines = facts[tree].split("\n")
+        assert {"bin", "dev", "etc", "proc", "sys", "tmp"} <= set(lines)
+        assert not {"home", "work", "var", "opt", "boot"} & set(lines)
+        assert "bash" in lines  # process 1 of its own /proc
+        assert "null" in lines
+        assert "net" in lines  # /sys
+    assert "new" in facts["spoil"].split()
+    assert facts["frozen"].endswith("refused\n")
+    assert (facts["exec status"], facts["exec"]) == (0, ["bash", "cat", "chmod", "ls"])
+
+
+def test_an_image_changes_nothing_of_the_machine(account: Account) -> None:
+    """Links in the place of /proc, /dev and /tmp; a root that changes modes of devices."""
+    facts = account.run("image")
+    assert facts["victim"] == []
+    assert facts["null"]
+    assert facts["spoil"].split("\n")[:1] != ["open"]
+    assert "refused" in facts["spoil"]
+    assert "open" in facts["spoil"].split("\n")
+    # What its containers wrote went to memory.
+    assert "new" not in facts["trees"]["good"]
+    assert "proc" not in facts["trees"]["good"]
+    # One that cannot take the generated files says so and does not start.
+    assert "mount path /etc/resolv.conf" in facts["no etc"]
+
+
+def test_an_image_s_root_has_what_it_was_given_and_no_more(account: Account) -> None:
+    fields = dict(
+        line.split(":\t") for line in account.run("image")["process"].splitlines() if ":\t" in line
+    )
+    wanted = f"{0b11 if account.uid == 0 else 0:016x}"
+    found = [fields[f"Cap{kind}"] for kind in ("Prm", "Eff", "Bnd")]
+    assert found == [wanted] * 3
+    assert fields["CapAmb"] == f"{0:016x}"
+    assert fields["NoNewPrivs"] == "1"
 
 
 def test_a_read_only_root_leaves_only_the_volumes_writable(account: Account) -> None:
