@@ -106,8 +106,9 @@ async def image_node(node: Node, arguments: Facts) -> None:
         box, bash("good", ": > /new || echo refused", read_only_root=True), directory
     )
     given = (0, 1) if node.can_switch_user else ()
-    mark = "exec 3<>/dev/tcp/10.244.0.10/80 || echo none; cat /proc/self/status"
-    facts["process"] = await output(box, bash("good", mark, capabilities=given), directory)
+    facts["process"] = await output(
+        box, bash("good", "cat /proc/self/status", capabilities=given), directory
+    )
     try:
         await box.start(bash("no etc", "true"))
     except SandboxError as error:
