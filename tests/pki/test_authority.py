@@ -174,8 +174,10 @@ def test_a_chain_as_istio_writes_it_is_read(tmp_path: Path) -> None:
     (tmp_path / "root.pem").write_bytes(root)
     for content in (certificate, certificate + root):
         (tmp_path / "chain.pem").write_bytes(content)
-        files = [tmp_path / name for name in ("own.pem", "own.key", "chain.pem", "root.pem")]
-        issued = ca.load(*files).sign(new_key_and_request().request, REVIEWS)
+        own, own_key, chain, trusted = (
+            tmp_path / name for name in ("own.pem", "own.key", "chain.pem", "root.pem")
+        )
+        issued = ca.load(own, own_key, chain, trusted).sign(new_key_and_request().request, REVIEWS)
         assert len(x509.load_pem_x509_certificates(issued.chain)) == 2
 
 
