@@ -177,17 +177,15 @@ class Connection:
         self._pump()
 
     def _pump(self) -> None:
-        """Send what the session says, until it says nothing more or the proxy does not read."""
+        """Send what the session says now, unless the proxy does not read."""
         if self._ended is None or self._ended.done() or self._unwritten:
             return
         try:
-            while self._send():
-                pass
+            self._send()
         except Exception as error:  # a defect of ours ends this stream, not the event loop's turn
             self._end(error)
 
-    def _send(self) -> bool:
-        """One turn; true when there may be more to send at once."""
+    def _send(self) -> None:
         session = self.session
         now = time.monotonic()
         was_in_sync = session.in_sync
@@ -196,9 +194,9 @@ class Connection:
             if self.changed_at:
                 self.convergence = now - self.changed_at
             self.callbacks.synced(self)
+        self._sleep(session.wait_until(now), now)
         if not messages:
-            self._sleep(session.wait_until(now), now)
-            return False
+            return
         version = session.target.version if session.target else 0
         written = True
         self._send_begun, self._sending = now, messages
@@ -211,10 +209,9 @@ class Connection:
             written = self.stream.write(message.payload)
         if written:
             self._written()
-            return True
+            return
         self._unwritten = True
         self._alarm = asyncio.get_running_loop().call_later(self.write_timeout, self._mark_slow)
-        return False
 
     def _written(self) -> None:
         """What was sent last is with the kernel."""

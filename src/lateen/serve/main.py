@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import contextlib
 import datetime
+import gc
 import ipaddress
 import logging
 import os
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from lateen.serve.workers import Workers
 
 MAX_WORKERS = 64
+GC_THRESHOLDS = (20_000, 20, 20)
+"""Proxies that connect make much that stays: looking for garbage in it often costs them time."""
 EXIT_USAGE = 2
 EXIT_ENVIRONMENT = 3
 _log = logging.getLogger("lateen.serve")
@@ -175,6 +178,7 @@ async def run(options: Options) -> int:
         stack.callback(store.close)
         stack.callback(plane.close)
         plane.load()
+        gc.set_threshold(*GC_THRESHOLDS)
         if several:
             _refuse_second(address)
         await transport.start()
@@ -219,6 +223,7 @@ def _workers(
         "--listen", options.listen, "--debounce", str(options.debounce),
         "--debounce-max", str(options.debounce_max), "--grace", str(options.grace),
         "--log-level", options.log_level,
+        *(("--verify-incremental",) if options.verify_incremental else ()),
     )  # fmt: skip
     count = options.workers - 1
     workers = Workers(plane, count, arguments, tls, transport.shed, options.balance_interval)

@@ -23,6 +23,7 @@ from lateen.model.discovery import (
     DiscoveryResource,
 )
 from lateen.serve.http2_frames import Part, Payload
+from lateen.serve.sharing import Layered
 from lateen.serve.views import (
     Message,
     View,
@@ -287,7 +288,9 @@ class Subscription:
                 changed = tuple(after.resources.values())
             data = self._encoder.state(self.type_url, changed, nonce, version or after.version)
         message = Message(self.type_url, nonce, Payload.of(data), len(changed), len(removed))
-        if full:
+        if full and not after.resources and removed:
+            pass  # what a client asks for in vain is not remembered
+        elif full:
             after.keep_full_message(key, message)
         else:
             before.keep_message(after, key, message)
@@ -302,7 +305,10 @@ class Subscription:
         assert after.base is not None
         base, resources = after.base, after.resources
         common = self._message(empty(self.type_url), base, tuple(base.resources.values()), (), "")
-        own = tuple(item for name, item in resources.items() if name not in base.resources)
+        if isinstance(resources, Layered):
+            own = tuple(resources.own.values())
+        else:
+            own = tuple(item for name, item in resources.items() if name not in base.resources)
         nonce = new_nonce()
         if self.dialect is Dialect.DELTA:
             data = self._encoder.delta(self.type_url, own, removed, nonce)

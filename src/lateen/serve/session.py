@@ -48,7 +48,7 @@ class Target:
     def view(self, type_url: str) -> View:
         """The resources of a type; an empty view for types the scope does not have."""
         found = self.views.get(type_url)
-        return found if found is not None else _empty(type_url)
+        return found if found is not None else empty(type_url)
 
     def offers(self, resource: DiscoveryResource) -> bool:
         """Whether exactly this version is in it, in either form of route configurations."""
@@ -176,7 +176,7 @@ class Session:
             return whole_routes(view, target.view(VIRTUAL_HOST))
         if type_url == VIRTUAL_HOST:
             routes = self.subscriptions.get(ROUTE)
-            return of_routes(view, routes.held if routes else _empty(ROUTE), subscription.held)
+            return of_routes(view, routes.held if routes else empty(ROUTE), subscription.held)
         return view
 
     def _removals(self, target: Target) -> list[Message]:
@@ -222,11 +222,15 @@ class Session:
 
     def _clusters_sent(self, before: View, after: View, target: Target, now: float) -> None:
         """Remember which endpoints the clusters just sent will wait for."""
-        changed = {item.name for item in before.step(after, removals=False).changed}
-        with_endpoints = changed & target.view(ENDPOINT).resources.keys()
+        known = target.view(ENDPOINT)
+        if before.resources:
+            changed = {item.name for item in before.step(after, removals=False).changed}
+            with_endpoints = intern_names(changed & known.resources.keys())
+        else:
+            with_endpoints = after.names_in(known)
         if not with_endpoints:
             return
-        self._awaited = intern_names(with_endpoints)
+        self._awaited = with_endpoints
         endpoints = self.subscriptions.get(ENDPOINT)
         if endpoints is None:
             return
@@ -250,11 +254,6 @@ class Session:
         )
 
 
-def _empty(type_url: str) -> View:
-    return _EMPTY.setdefault(type_url, empty(type_url)) if type_url in _KNOWN else empty(type_url)
-
-
 _LAST = frozenset({LISTENER, ROUTE, VIRTUAL_HOST})
 """Types that refer to clusters."""
 _KNOWN = frozenset(TYPES_IN_PUSH_ORDER)
-_EMPTY: dict[str, View] = {}

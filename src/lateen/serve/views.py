@@ -17,7 +17,7 @@ from weakref import ReferenceType, WeakKeyDictionary, WeakValueDictionary, ref
 
 import xxhash
 
-from lateen.model.discovery import DiscoveryResource
+from lateen.model.discovery import TYPES_IN_PUSH_ORDER, DiscoveryResource
 from lateen.serve.http2_frames import Payload
 from lateen.serve.sharing import Layered, Shared
 
@@ -76,6 +76,7 @@ class View:
 
     __slots__ = (
         "__weakref__",
+        "_common",
         "_covering",
         "_full",
         "_messages",
@@ -105,6 +106,7 @@ class View:
         self._steps: WeakKeyDictionary[View, dict[bool, Step]] = WeakKeyDictionary()
         self._messages: WeakKeyDictionary[View, dict[object, Message]] = WeakKeyDictionary()
         self._restricted: WeakValueDictionary[object, View] = WeakValueDictionary()
+        self._common: WeakKeyDictionary[View, frozenset[str]] = WeakKeyDictionary()
         self._minus: WeakValueDictionary[frozenset[str], View] = WeakValueDictionary()
         self._full: dict[object, Message] = {}
         # By identity, as names are interned and equality of big sets is no cheap question.
@@ -127,6 +129,18 @@ class View:
             self._version = digest.hexdigest()
         return self._version
 
+    def names_in(self, other: View) -> frozenset[str]:
+        """The names that ``other`` has too. Shared by all that are layered over the same."""
+        if self.base is not None and isinstance(self.resources, Layered):
+            own = self.resources.own.keys() & other.resources.keys()
+            common = self.base.names_in(other)
+            return common | own if own else common
+        found = self._common.get(other)
+        if found is None:
+            found = intern_names(self.resources.keys() & other.resources.keys())
+            self._common[other] = found
+        return found
+
     def is_exactly(self, versions: Mapping[str, str]) -> bool:
         """Whether it has these names in these versions and no others."""
         resources = self.resources
@@ -148,6 +162,8 @@ class View:
 
     def restricted(self, names: frozenset[str], extra: tuple[DiscoveryResource, ...] = ()) -> View:
         """The resources of ``names`` that exist, and ``extra`` ones."""
+        if not extra and not self.resources:
+            return self
         if not extra and self._covering.get(id(names)) is names:
             return self
         if not extra and len(names) >= len(self.resources) and self.resources.keys() <= names:
@@ -189,6 +205,10 @@ class View:
         """The difference from this view to ``goal``; removals are left out unless asked for."""
         if goal is self:
             return _NOTHING
+        if not self.resources and isinstance(goal.resources, Layered) and goal.base is not None:
+            # What proxies without anything lack is not kept per scope.
+            common = self.step(goal.base, removals=removals)
+            return Step((*common.changed, *goal.resources.own.values()), ())
         steps = self._steps.setdefault(goal, {})
         if removals not in steps:
             steps[removals] = _difference(self, goal, removals)
@@ -216,8 +236,16 @@ class View:
 
 
 def empty(type_url: str) -> View:
-    """A view with nothing in it."""
-    return View(type_url, MappingProxyType({}))
+    """A view with nothing in it, one for each of the types that we serve."""
+    if type_url not in TYPES_IN_PUSH_ORDER:
+        return View(type_url, MappingProxyType({}))
+    known = _empties.get(type_url)
+    if known is None:
+        known = _empties[type_url] = View(type_url, MappingProxyType({}))
+    return known
+
+
+_empties: dict[str, View] = {}
 
 
 def from_versions(type_url: str, versions: Mapping[str, str], target: View | None = None) -> View:
