@@ -55,6 +55,15 @@ def _print(data: dict[str, Any], *, verbose: bool) -> None:
                 )
     for entry in data["quarantined"]:
         _print_quarantined(entry)
+    for entry in data.get("refusedAlone", ()):
+        where = f"{entry['file']}:{entry['line']}: " if entry.get("file") else ""
+        names = ", ".join(entry["resources"])
+        say(
+            WARN,
+            f"{where}{entry['proxy']} alone refuses {entry['type']} {names}, which others accept: "
+            f"{str(entry['message']).strip()}",
+            "it keeps what it has; look at this proxy's version and at who runs in its pod",
+        )
     for finding in data["broken"]:
         _print_finding(BAD, finding)
     warnings = [f for f in data["findings"] if f["severity"] != "info"]

@@ -23,6 +23,7 @@ from lateen.pki.errors import PkiError
 from lateen.pki.tokens import TokenSubject
 from lateen.serve.connection import Connection
 from lateen.serve.control_plane import ControlPlane
+from lateen.serve.judgement import describe_alone
 from lateen.serve.metrics import SHORT_NAMES
 from lateen.serve.proxy_settings import settings_for
 from lateen.serve.quarantine import describe
@@ -211,6 +212,7 @@ def status_data(plane: ControlPlane) -> dict[str, object]:
         "proxies": [proxy_status(item) for item in _sorted(plane)],
         "scopes": len(server.scopes),
         "quarantined": [describe(entry) for entry in plane.quarantine.entries],
+        "refusedAlone": [describe_alone(item) for item in plane.judgement.alone.values()],
         "broken": [finding_data(finding) for finding in broken],
         "findings": [finding_data(finding) for finding in findings],
     }

@@ -30,8 +30,10 @@ from lateen.model.snapshot import EMPTY, Snapshot, apply, with_mesh
 from lateen.pki.authority import DEFAULT_TTL, Authority, ServerCertificate, load_or_create
 from lateen.pki.files import replace_file
 from lateen.pki.tokens import TokenSigner
+from lateen.serve.evidence import Evidence, Question, evidence
 from lateen.serve.feed import decode_rejection
 from lateen.serve.generator import ConfigGenerator
+from lateen.serve.judgement import Judgement
 from lateen.serve.loop_lag import watch_lag
 from lateen.serve.mesh_metrics import MeshCollector
 from lateen.serve.metrics import Metrics
@@ -121,6 +123,9 @@ class Followers(Protocol):
     async def totals(self) -> list[Mapping[str, float]]:
         """Each process' totals of work done."""
 
+    async def evidence(self, question: Question) -> list[Evidence]:
+        """What each process' proxies say of refused resources."""
+
 
 class ControlPlane:
     """Joins the parts. `run` follows the store until cancelled."""
@@ -152,6 +157,12 @@ class ControlPlane:
             on_push=self._after_push,
         )
         self.metrics.registry.register(MeshCollector(self))
+        self.judgement = Judgement(
+            self._evidence,
+            self._convicted,
+            lambda found: self.metrics.verdicts.labels(str(found)).inc(),
+        )
+        """Refusals by proxies: for whom they count."""
         self.workers: Followers | None = None
         """Further processes that serve the same."""
         self._source = EmbeddedSource(store)
@@ -262,15 +273,30 @@ class ControlPlane:
             return  # superseded already
         if any(_same_refusal(rejected, other) for other in self._open):
             return  # another proxy said so before; it is being dealt with
-        if len(self._open) < _MAX_OPEN_REJECTIONS:
-            self._open.append(rejected)
-        self._contain(rejected)
+        self.judgement.open(rejected)
 
     def rejected_elsewhere(self, raw: dict[str, Any]) -> None:
         """A proxy of another process refused resources (`lateen.serve.feed`)."""
         rejected = decode_rejection(raw, self.snapshot)
         if rejected is not None:
+            self.judgement.open(rejected)
+
+    async def _evidence(self, question: Question) -> Evidence:
+        """What the proxies of all processes say of refused resources."""
+        found = evidence(self.server.connections, question)
+        if self.workers is not None:
+            for other in await self.workers.evidence(question):
+                found = found.joined(other)
+        return found
+
+    def _convicted(self, rejected: Rejected) -> None:
+        """Nobody vouches for what was refused: keep it from all."""
+        if any(self.server.offers(item) for item in refused_resources(rejected)):
+            if len(self._open) < _MAX_OPEN_REJECTIONS:
+                self._open.append(rejected)
             self._contain(rejected)
+        elif self.workers is not None:
+            self._contain(rejected)  # a proxy of another process has it
 
     def _contain(self, rejected: Rejected) -> None:
         cleared = {entry.refused.key for entry in self.quarantine.entries if entry.good is None}

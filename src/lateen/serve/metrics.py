@@ -99,6 +99,11 @@ class Metrics:
             for name in SHORT_NAMES.values()
         }
         self.total_rejects = counter("pilot_total_xds_rejects", "Rejections by proxies", "type")
+        self.verdicts = counter(
+            "lateen_rejection_verdicts",
+            "Rejections judged: alone (others accept it) or all (kept from all proxies)",
+            "verdict",
+        )
         self.internal_errors = counter("pilot_total_xds_internal_errors", "Errors of our own")
         self.expired_nonce = counter(
             "pilot_xds_expired_nonce", "Requests that answer an older response", "type"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from lateen.api.resource import ObjectKey, Resource
 from lateen.model.change import Change
 from lateen.model.discovery import DiscoveryResource
-from lateen.serve.push import Rejected
+from lateen.serve.push_values import Rejected
 
 # Objects that shape resources as a matter of course; configuration is suspected before them.
 _BACKGROUND_KINDS = frozenset(

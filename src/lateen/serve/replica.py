@@ -30,6 +30,7 @@ from lateen.serve import debug, feed
 from lateen.serve.api import find_proxy
 from lateen.serve.channel import Channel, Value
 from lateen.serve.debug_stream import DebugStreams
+from lateen.serve.evidence import Question, evidence
 from lateen.serve.generator import MeshGenerator
 from lateen.serve.http2_transport import Http2Transport
 from lateen.serve.loop_lag import watch_lag
@@ -53,7 +54,7 @@ class Replica:
         self.metrics = Metrics()
         self.snapshot: Snapshot = EMPTY
         self.server = DiscoveryServer(
-            MeshGenerator(),
+            MeshGenerator(verify=options.verify_incremental),
             self.metrics,
             PushOptions(options.debounce, options.debounce_max),
             on_rejection=self._rejected,
@@ -166,6 +167,10 @@ class Replica:
     def _on_metrics(self, value: Value) -> Value:
         return exported(proxy_metrics(self) if value == "proxies" else self.metrics.registry)
 
+    def _on_evidence(self, value: Value) -> Value:
+        question = msgspec.convert(value, type=Question)
+        return msgspec.to_builtins(evidence(self.server.connections, question))
+
     def _on_totals(self, _value: Value) -> Value:
         return self.metrics.totals()
 
@@ -224,6 +229,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--debounce-max", type=float, default=10.0)
     parser.add_argument("--grace", type=float, default=2.0)
     parser.add_argument("--log-level", default="info")
+    parser.add_argument("--verify-incremental", action="store_true")
     options = parser.parse_args(arguments)
     logging.basicConfig(
         level=options.log_level.upper(),

@@ -22,6 +22,7 @@ from lateen.model.change import Change
 from lateen.serve import feed
 from lateen.serve.channel import CallFailed, Channel, ChannelClosed, Value
 from lateen.serve.control_plane import ControlPlane
+from lateen.serve.evidence import Evidence, Question
 from lateen.serve.push import Acknowledgement
 from lateen.serve.tls import ServerTls
 from lateen.serve.withheld import Withheld, encode_withheld
@@ -128,6 +129,11 @@ class Workers:
     async def metrics(self, kind: str = "") -> list[Value]:
         """Each replica's metrics as `lateen.serve.merged.Export`."""
         return await self._ask("metrics", kind)
+
+    async def evidence(self, question: Question) -> list[Evidence]:
+        """What each replica's proxies say of refused resources."""
+        answers = await self._ask("evidence", msgspec.to_builtins(question))
+        return [msgspec.convert(answer, type=Evidence) for answer in answers]
 
     async def totals(self) -> list[Mapping[str, float]]:
         """Each replica's totals of work done."""
