@@ -133,10 +133,11 @@ spec: {selector: {app: slep}, ports: [{port: 80}]}
     )
     path = write(tmp_path, text)
     result = empty.up("-f", path)
-    told = result.text + empty.run("status", "-v", status=None).text
-    line = text.splitlines().index("kind: Service")
-    assert "lonely" in told, told
-    assert f"{path}:{line}" in told or f"{path}:{line + 1}" in told or "app.yaml" in told
+    line = text.splitlines().index("spec: {selector: {app: slep}, ports: [{port: 80}]}") + 1
+    for told in (result.text, empty.run("status", "-v").text):
+        assert f"{path}:{line}:8: Service default/lonely: no Pod" in told
+        assert "app=slep" in told
+        assert "Compare spec.selector with the labels of the pods" in told
 
 
 def test_two_services_with_one_address(empty: Mesh, tmp_path: Path) -> None:

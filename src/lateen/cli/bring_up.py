@@ -15,6 +15,7 @@ from lateen.cli.errors import FINDING, CommandError
 from lateen.cli.findings import print_findings, sort_key, summary
 from lateen.cli.mesh_state import MeshState
 from lateen.cli.output import BAD, OK, WARN, say
+from lateen.cli.status import print_warnings
 from lateen.cli.validate import all_findings, effect_findings, objects_without_errors
 from lateen.runtime.agent_client import AgentUnavailable, ask
 from lateen.runtime.limits import machine_limits
@@ -89,6 +90,7 @@ def bring_up(
     failed = _wait_for_pods(state, client, progress)
     if not failed:
         _wait_for_proxies(client, progress)
+    print_warnings(client)
     published = _published(state)
     if published["problems"]:
         for problem in published["problems"]:

@@ -13,8 +13,11 @@ from lateen.cli.errors import FINDING
 from lateen.cli.mesh_state import connect
 from lateen.cli.options import Mesh, Output
 from lateen.cli.output import BAD, NOTE, OK, WARN, emit, out, say, table
+from lateen.source.client import Client
+from lateen.translate.rules import NO_EFFECT_YET, NOT_ENFORCED
 
 _COLOURS = {"SYNCED": "green", "STALE": "yellow", "ERROR": "red", "NOT SENT": "yellow"}
+_SAID_OF_FILES = frozenset({NO_EFFECT_YET.id, NOT_ENFORCED.id})
 _TYPES = ("cds", "lds", "eds", "rds")
 _WORST_FIRST = ("ERROR", "STALE", "NOT SENT", "SYNCED")
 
@@ -84,6 +87,16 @@ def type_state(types: dict[str, Any], kind: str) -> str:
     kinds = (kind, "vhds") if kind == "rds" else (kind,)
     found = {types.get(name, {}).get("state", "IGNORED") for name in kinds}
     return next((state for state in _WORST_FIRST if state in found), "IGNORED")
+
+
+def print_warnings(client: Client) -> None:
+    """What is wrong among the objects of a mesh, such as a Service that selects nothing.
+
+    Settings without effect are left out: they were said of their files, with an excerpt.
+    """
+    for finding in client.get("/lateen/v1/status")["findings"]:
+        if finding["severity"] != "info" and finding["rule"] not in _SAID_OF_FILES:
+            _print_finding(WARN if finding["severity"] == "warning" else BAD, finding)
 
 
 def _print_quarantined(entry: dict[str, Any]) -> None:

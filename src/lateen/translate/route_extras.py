@@ -6,6 +6,7 @@ import base64
 import binascii
 
 from lateen.api.base import duration_seconds
+from lateen.api.networking.grpc_status import GRPC_STATUS
 from lateen.api.networking.virtual_service import (
     CorsPolicy,
     FaultAbort,
@@ -19,32 +20,6 @@ from lateen.translate.route_match import Place, string_match
 
 _REDIRECT_CODES = (301, 302, 303, 307, 308)
 _PREFIX_TOKEN = "%PREFIX()%"
-
-GRPC_STATUS = {
-    name: number
-    for number, name in enumerate(
-        (
-            "OK",
-            "CANCELLED",
-            "UNKNOWN",
-            "INVALID_ARGUMENT",
-            "DEADLINE_EXCEEDED",
-            "NOT_FOUND",
-            "ALREADY_EXISTS",
-            "PERMISSION_DENIED",
-            "RESOURCE_EXHAUSTED",
-            "FAILED_PRECONDITION",
-            "ABORTED",
-            "OUT_OF_RANGE",
-            "UNIMPLEMENTED",
-            "INTERNAL",
-            "UNAVAILABLE",
-            "DATA_LOSS",
-            "UNAUTHENTICATED",
-        )
-    )
-}
-"""gRPC status names with their numbers."""
 
 
 def fault(injection: HTTPFaultInjection | None) -> ir.Fault | None:

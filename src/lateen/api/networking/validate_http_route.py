@@ -10,6 +10,7 @@ from http import HTTPStatus
 from lateen.api.base import duration_nanoseconds
 from lateen.api.findings import FieldPath
 from lateen.api.networking.checks import check_duration, check_one_of, check_regex
+from lateen.api.networking.grpc_status import GRPC_STATUS
 from lateen.api.networking.names import (
     fqdn_problem,
     is_label,
@@ -73,27 +74,6 @@ _RETRY_ON = frozenset(
         "internal",
         "resource-exhausted",
         "unavailable",
-    )
-)
-GRPC_STATUSES = frozenset(
-    (
-        "OK",
-        "CANCELLED",
-        "UNKNOWN",
-        "INVALID_ARGUMENT",
-        "DEADLINE_EXCEEDED",
-        "NOT_FOUND",
-        "ALREADY_EXISTS",
-        "PERMISSION_DENIED",
-        "RESOURCE_EXHAUSTED",
-        "FAILED_PRECONDITION",
-        "ABORTED",
-        "OUT_OF_RANGE",
-        "UNIMPLEMENTED",
-        "INTERNAL",
-        "UNAVAILABLE",
-        "DATA_LOSS",
-        "UNAUTHENTICATED",
     )
 )
 _LARGE_BODY = 100 * 1024
@@ -337,9 +317,9 @@ def _fault(fault: HTTPFaultInjection, path: FieldPath, report: Report) -> None:
             report.error(ROUTE, (*here, "http2Error"), message)
         if abort.http_status is not None:
             _status(abort.http_status, (*here, "httpStatus"), report)
-        if abort.grpc_status is not None and abort.grpc_status not in GRPC_STATUSES:
+        if abort.grpc_status is not None and abort.grpc_status not in GRPC_STATUS:
             message = f'gRPC status "{abort.grpc_status}" is not supported'
-            hint = f"Use one of {', '.join(sorted(GRPC_STATUSES))}."
+            hint = f"Use one of {', '.join(sorted(GRPC_STATUS))}."
             report.error(ROUTE, (*here, "grpcStatus"), message, hint)
     if delay is not None:
         here = (*path, "delay")
