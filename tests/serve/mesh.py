@@ -20,10 +20,12 @@ from lateen.model.service import WorkloadIdentity
 from lateen.model.snapshot import EMPTY, Snapshot, apply
 from lateen.pki.authority import Authority, load_or_create
 from lateen.pki.keys import new_key_and_request
+from lateen.serve.http2_socket import Limits
 from lateen.serve.http2_transport import Http2Transport
 from lateen.serve.push import DiscoveryServer, PushOptions, Rejected
 from lateen.serve.tls import ServerTls
 
+DEFAULT_LIMITS = Limits()
 QUICK = PushOptions(debounce=0.01)
 _revision = iter(range(1, 1_000_000))
 
@@ -149,6 +151,7 @@ async def running_mesh(
     tmp_path: Path,
     *resources: Resource,
     options: PushOptions = QUICK,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> AsyncIterator[Mesh]:
     """A server with these objects, until the block ends."""
     authority = load_or_create(tmp_path / "ca")
@@ -157,7 +160,7 @@ async def running_mesh(
     rejections: list[Rejected] = []
     generator = PlainGenerator()
     server = DiscoveryServer(generator, options=options, on_rejection=rejections.append)
-    transport = Http2Transport("127.0.0.1:0", lambda: tls, server.serve)
+    transport = Http2Transport("127.0.0.1:0", lambda: tls, server.serve, limits)
     port = await transport.start()
     snapshot, changed = snapshot_of(*resources)
     server.publish(snapshot, changed)

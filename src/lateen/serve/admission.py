@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from lateen.model.proxy import Proxy
 from lateen.model.snapshot import Snapshot
-from lateen.serve.access import WorkloadUnknown, admit
+from lateen.serve.access import WorkloadUnknown, admit, parse_node_id
 from lateen.serve.metrics import Metrics
 from lateen.serve.push_values import PushOptions
 from lateen.serve.transport import Refusal, Stream, StreamClosed
@@ -36,7 +38,29 @@ class Admission:
 
     def __init__(self, options: PushOptions, metrics: Metrics) -> None:
         self._metrics = metrics
+        self._limit = options.streams_per_proxy
+        self._streams: Counter[tuple[str, str]] = Counter()
         self._turns = asyncio.Semaphore(options.connecting)
+
+    @contextmanager
+    def stream_of(self, stream: Stream, node: Node) -> Iterator[None]:
+        """Count a stream of an admitted proxy while it is served. Raises `Refusal` when the proxy
+        has too many, so that one pod cannot take the places of others."""
+        place = parse_node_id(node.id)
+        key = str(stream.identity), f"{place.name}.{place.namespace}"
+        if self._streams[key] >= self._limit:
+            self._metrics.too_many_streams.inc()
+            raise Refusal(
+                "RESOURCE_EXHAUSTED",
+                f"{key[1]} has {self._limit} streams already (limit: --streams-per-proxy)",
+            )
+        self._streams[key] += 1
+        try:
+            yield
+        finally:
+            self._streams[key] -= 1
+            if not self._streams[key]:
+                del self._streams[key]
 
     async def turn(self) -> Turn:
         """Wait for a turn."""

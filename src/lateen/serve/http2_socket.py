@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
+import random
 import socket
 import ssl
 import time
@@ -57,6 +59,9 @@ class Limits:
     """A connection without a stream ends after this long."""
     keepalive_time: float = 30.0
     keepalive_timeout: float = 10.0
+    connection_age: float = 1800.0
+    """Connections end after about this long (a tenth more or less, so that not all do at once);
+    proxies connect anew, perhaps to another process, with their newest certificate. 0: never."""
 
 
 class Server(Protocol):
@@ -83,6 +88,7 @@ class Http2Socket:
         "_closing",
         "_continues",
         "_draining",
+        "_expires",
         "_fd",
         "_handshaking",
         "_head",
@@ -107,6 +113,8 @@ class Http2Socket:
         self._http2 = ServerConnection(self, streams=transport.limits.streams_per_connection)
         self.streams: set[GrpcStream] = set()
         self._begun = self._heard = time.monotonic()
+        age = transport.limits.connection_age
+        self._expires = self._begun + age * random.uniform(0.9, 1.1) if age else math.inf
         self._pinged = False
         self._handshaking = True
         self._waiting = False
@@ -309,6 +317,8 @@ class Http2Socket:
                 self.close()
         elif silent > limits.keepalive_time + limits.keepalive_timeout and self._pinged:
             self.close()
+        elif now > self._expires and not self._draining:
+            self.drain("connect again: connections end after some time")
         elif not self.streams and now - self._begun > limits.first_stream:
             self._end()
         elif silent > limits.keepalive_time and not self._pinged:

@@ -56,6 +56,9 @@ class Options:
     workers: int = 1
     """Processes that serve xDS."""
     balance_interval: float = 5.0
+    max_connection_age: float = 1800.0
+    """After about this long proxies connect anew; 0: never."""
+    streams_per_proxy: int = 5
     log_level: str = "info"
     verify_incremental: bool = False
     """Make every update from scratch as well and compare (slow, for finding defects)."""
@@ -102,6 +105,18 @@ def make_parser() -> argparse.ArgumentParser:
         default=Options.balance_interval,
         help="seconds between looks for a process with more proxies than its share",
     )
+    parser.add_argument(
+        "--max-connection-age",
+        type=float,
+        default=Options.max_connection_age,
+        help="seconds after which proxies connect anew, give or take a tenth; 0 for never",
+    )
+    parser.add_argument(
+        "--streams-per-proxy",
+        type=int,
+        default=Options.streams_per_proxy,
+        help="streams that one pod's proxy may have at once, per process",
+    )
     parser.add_argument("--log-level", default=Options.log_level)
     parser.add_argument(
         "--verify-incremental",
@@ -122,6 +137,10 @@ def parse_arguments(arguments: list[str] | None = None) -> Options:
             parser.error(f"--{name} must be IP:PORT, not {getattr(found, name)}")
     if not 1 <= found.workers <= MAX_WORKERS:
         parser.error(f"--workers must be 1 to {MAX_WORKERS}, not {found.workers}")
+    if found.max_connection_age < 0:
+        parser.error("--max-connection-age must not be negative")
+    if found.streams_per_proxy < 1:
+        parser.error("--streams-per-proxy must be at least 1")
     if found.workers > 1 and _split(found.listen)[1] == 0:
         parser.error("--workers needs a --listen address with a port")
     found.watch = tuple(found.watch)
@@ -136,6 +155,7 @@ async def run(options: Options) -> int:
     from lateen.serve.control_plane import ControlPlane, ControlPlaneOptions
     from lateen.serve.debug_stream import DebugStreams
     from lateen.serve.generator import MeshGenerator
+    from lateen.serve.http2_socket import Limits
     from lateen.serve.http2_transport import Http2Transport
     from lateen.serve.monitoring import make_monitoring
     from lateen.serve.push import PushOptions
@@ -156,7 +176,11 @@ async def run(options: Options) -> int:
             addresses=_own_addresses(address[0]),
             xds_address=address,
             certificate_ttl=datetime.timedelta(seconds=options.certificate_ttl),
-            push=PushOptions(options.debounce, options.debounce_max),
+            push=PushOptions(
+                options.debounce,
+                options.debounce_max,
+                streams_per_proxy=options.streams_per_proxy,
+            ),
             mesh=_mesh_config(options.mesh_config) if options.mesh_config else None,
         ),
         store,
@@ -173,7 +197,10 @@ async def run(options: Options) -> int:
     plane.server.on_debug = DebugStreams(plane).serve
     tls = _TlsSource(plane, ServerTls)
     several = options.workers > 1
-    transport = Http2Transport(options.listen, tls.current, plane.server.serve, share_port=several)
+    limits = Limits(connection_age=options.max_connection_age)
+    transport = Http2Transport(
+        options.listen, tls.current, plane.server.serve, limits, share_port=several
+    )
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(store.close)
         stack.callback(plane.close)
@@ -223,6 +250,8 @@ def _workers(
         "--listen", options.listen, "--debounce", str(options.debounce),
         "--debounce-max", str(options.debounce_max), "--grace", str(options.grace),
         "--log-level", options.log_level,
+        "--max-connection-age", str(options.max_connection_age),
+        "--streams-per-proxy", str(options.streams_per_proxy),
         *(("--verify-incremental",) if options.verify_incremental else ()),
     )  # fmt: skip
     count = options.workers - 1

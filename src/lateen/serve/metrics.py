@@ -165,6 +165,9 @@ class Metrics:
         self.broken = gauge("lateen_broken_objects", "Objects whose newest form does not parse")
         self.waiting = gauge("lateen_proxies_waiting", "Proxies waiting for admission")
         self.refused = counter("lateen_xds_refused", "Streams refused", "code")
+        self.too_many_streams = counter(
+            "lateen_proxy_streams_refused", "Streams refused as their proxy had too many"
+        )
         self.loop_lag = times("lateen_event_loop_lag_seconds", "How late timers run")
         self.snapshot_version = gauge("lateen_snapshot_version", "Version of the snapshot")
 

@@ -18,7 +18,7 @@ from lateen.model.discovery import SECRET, DiscoveryResource
 from lateen.model.proxy import Proxy, Scope
 from lateen.model.snapshot import EMPTY, Snapshot
 from lateen.serve import wire
-from lateen.serve.access import parse_node_id, proxy_at
+from lateen.serve.access import admit, parse_node_id, proxy_at
 from lateen.serve.admission import Admission, Turn, admitted, first_request, node_of
 from lateen.serve.connection import Callbacks, Connection, ScopeState
 from lateen.serve.generator import ConfigGenerator
@@ -224,18 +224,20 @@ class DiscoveryServer:
         if answer is not None and await answer(stream, first):
             return
         node = node_of(stream, first)
-        turn = await self._admission.turn()
-        try:
-            wait = self.options.workload_wait
-            proxy = await admitted(lambda: self.snapshot, stream, node, wait)
-            connection = self._connect(stream, node, proxy, turn)
+        # Who claims to be a workload that does not exist must take nobody's turn meanwhile.
+        await admitted(lambda: self.snapshot, stream, node, self.options.workload_wait)
+        with self._admission.stream_of(stream, node):
+            turn = await self._admission.turn()
             try:
-                connection.take(first)
-                await connection.run()
+                proxy = admit(self.snapshot, node, stream.identity)
+                connection = self._connect(stream, node, proxy, turn)
+                try:
+                    connection.take(first)
+                    await connection.run()
+                finally:
+                    self._disconnect(connection)
             finally:
-                self._disconnect(connection)
-        finally:
-            turn.give_back()
+                turn.give_back()
 
     def _connect(self, stream: Stream, node: Node, proxy: Proxy, turn: Turn) -> Connection:
         def synced(connection: Connection) -> None:

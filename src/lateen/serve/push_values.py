@@ -31,6 +31,8 @@ class PushOptions:
     """A proxy that does not read for so long is reported as slow."""
     workload_wait: float = 5.0
     """How long a proxy may be ahead of its own workload's object."""
+    streams_per_proxy: int = 5
+    """Streams of one pod's proxy at once: some may be dead and not known to be."""
 
 
 class Objects(Protocol):

@@ -32,6 +32,7 @@ from lateen.serve.channel import Channel, Value
 from lateen.serve.debug_stream import DebugStreams
 from lateen.serve.evidence import Question, evidence
 from lateen.serve.generator import MeshGenerator
+from lateen.serve.http2_socket import Limits
 from lateen.serve.http2_transport import Http2Transport
 from lateen.serve.loop_lag import watch_lag
 from lateen.serve.merged import exported
@@ -56,7 +57,11 @@ class Replica:
         self.server = DiscoveryServer(
             MeshGenerator(verify=options.verify_incremental),
             self.metrics,
-            PushOptions(options.debounce, options.debounce_max),
+            PushOptions(
+                options.debounce,
+                options.debounce_max,
+                streams_per_proxy=options.streams_per_proxy,
+            ),
             on_rejection=self._rejected,
             on_push=self._after_push,
         )
@@ -81,7 +86,11 @@ class Replica:
             return
         self.server.on_debug = DebugStreams(self).serve
         transport = Http2Transport(
-            self._options.listen, self._current_tls, self.server.serve, share_port=True
+            self._options.listen,
+            self._current_tls,
+            self.server.serve,
+            Limits(connection_age=self._options.max_connection_age),
+            share_port=True,
         )
         self._transport = transport
         await transport.start()
@@ -229,6 +238,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--debounce-max", type=float, default=10.0)
     parser.add_argument("--grace", type=float, default=2.0)
     parser.add_argument("--log-level", default="info")
+    parser.add_argument("--max-connection-age", type=float, default=1800.0)
+    parser.add_argument("--streams-per-proxy", type=int, default=5)
     parser.add_argument("--verify-incremental", action="store_true")
     options = parser.parse_args(arguments)
     logging.basicConfig(
