@@ -112,7 +112,7 @@ def _manifests(services: int, *, observed: bool) -> Iterator[Raw]:
 
 def _deployment(name: str, command: list[str]) -> Raw:
     labels = {"app": name}
-    container = {"name": name, "image": name, "command": command, "workingDir": "/tmp"}
+    container = {"name": name, "image": "busybox", "command": command, "workingDir": "/tmp"}
     template = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
     return {
         "apiVersion": "apps/v1",

@@ -115,7 +115,7 @@ def manifests(envoys: int, services: int) -> Iterator[Raw]:
                 "metadata": {"labels": labels},
                 "spec": {
                     "containers": [
-                        {"name": "sleep", "image": "sleep", "command": ["/bin/sleep", "infinity"]}
+                        {"name": "sleep", "image": "busybox", "command": ["/bin/sleep", "infinity"]}
                     ]
                 },
             },
