@@ -222,10 +222,17 @@ class ProxySupervisor:
                     break
                 except Exception as error:
                     # Whatever keeps it from starting may pass: memory, a full disk, the launcher.
+                    # `start` is the caller's, so no narrower kind is known here; a pod without
+                    # its proxy refuses all traffic and must get it back.
                     failures += 1
                     delay = restart_delay(failures)
                     self.last_exit = f"could not be started: {error}"
-                    logger.warning("envoy %s; next attempt in %g s", self.last_exit, delay)
+                    logger.warning(
+                        "envoy %s; next attempt in %g s",
+                        self.last_exit,
+                        delay,
+                        exc_info=not isinstance(error, OSError),
+                    )
                     self._changed()
             self.restarts += 1
             self._draining = False

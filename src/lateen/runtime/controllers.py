@@ -77,7 +77,8 @@ class WorkloadControllers:
                 logger.warning("%s %s/%s: %s; tried again", *key, error)
                 asyncio.get_running_loop().call_later(RETRY_SECONDS, self._enqueue, key)
             except Exception:
-                # One workload that cannot be planned must not stop all others.
+                # Plans read whatever a manifest says, in ways nobody can list: one workload that
+                # cannot be planned must not stop all others.
                 logger.exception("%s %s/%s cannot be reconciled", *key)
 
     def _enqueue(self, key: _Key) -> None:

@@ -266,6 +266,8 @@ class HttpConnection(asyncio.Protocol):
         except BadRequest as error:
             answer = text(error.message + "\n", error.status)
         except Exception as error:
+            # Whatever a sample's handler raises is an answer 500 with its trace on standard error:
+            # one request must not end the server.
             answer = _failed(request, error)
         if isinstance(answer, Response) and answer.stream is None:
             self._request = None

@@ -21,9 +21,12 @@ from lateen.api.gatewayapi.reference_validation import (
     check_unique,
 )
 from lateen.api.gatewayapi.routes import (
+    GRPCBackendRef,
     GRPCMethodMatch,
     GRPCRoute,
     GRPCRouteMatch,
+    GRPCRouteRule,
+    HTTPBackendRef,
     HTTPHeaderMatch,
     HTTPPathMatch,
     HTTPQueryParamMatch,
@@ -56,11 +59,7 @@ def validate_http_route(route: HTTPRoute, report: Report) -> None:
         where = (*path, index)
         for position, match in enumerate(rule.matches):
             _check_http_match(match, (*where, "matches", position), report)
-        check_filters(rule.filters, (*where, "filters"), report)
-        for position, backend in enumerate(rule.backend_refs):
-            place = (*where, "backendRefs", position)
-            check_backend(backend, place, report)
-            check_filters(backend.filters, (*place, "filters"), report)
+        _check_targets(rule, where, report)
         _check_together(rule, where, report)
         if rule.timeouts is not None:
             _check_timeouts(rule.timeouts, (*where, "timeouts"), report)
@@ -143,6 +142,16 @@ def _check_timeouts(timeouts: HTTPRouteTimeouts, path: FieldPath, report: Report
         )
 
 
+def _check_targets(rule: HTTPRouteRule | GRPCRouteRule, path: FieldPath, report: Report) -> None:
+    """The filters of a rule, and its backends with theirs."""
+    check_filters(rule.filters, (*path, "filters"), report)
+    backends: Sequence[HTTPBackendRef | GRPCBackendRef] = rule.backend_refs
+    for position, backend in enumerate(backends):
+        place = (*path, "backendRefs", position)
+        check_backend(backend, place, report)
+        check_filters(backend.filters, (*place, "filters"), report)
+
+
 def validate_grpc_route(route: GRPCRoute, report: Report) -> None:
     """Check parents, and per rule its matches, filters and backends."""
     spec = route.spec
@@ -154,11 +163,7 @@ def validate_grpc_route(route: GRPCRoute, report: Report) -> None:
         where = (*path, index)
         for position, match in enumerate(rule.matches):
             _check_grpc_match(match, (*where, "matches", position), report)
-        check_filters(rule.filters, (*where, "filters"), report)
-        for position, backend in enumerate(rule.backend_refs):
-            place = (*where, "backendRefs", position)
-            check_backend(backend, place, report)
-            check_filters(backend.filters, (*place, "filters"), report)
+        _check_targets(rule, where, report)
         check_session(rule.session_persistence, (*where, "sessionPersistence"), report)
 
 
