@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+
+import pytest
 from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.route.v3 import route_pb2
 from envoy.service.discovery.v3 import discovery_pb2
@@ -10,6 +13,7 @@ from hypothesis import strategies as st
 
 from lateen.model.discovery import CLUSTER, DiscoveryResource
 from lateen.serve import wire
+from lateen.serve.protocol import Dialect
 
 RESOURCES = st.lists(
     st.builds(
@@ -73,3 +77,27 @@ def test_requests_carry_node_versions_and_the_proxys_words() -> None:
     assert request.initial_versions == {"x": "1"}
     assert request.error is not None
     assert len(request.error.message) == 4096
+
+
+@pytest.mark.parametrize("dialect", Dialect)
+@given(data=st.data())
+def test_the_node_is_read_without_the_rest(dialect: Dialect, data: st.DataObject) -> None:
+    if dialect is Dialect.DELTA:
+        message = discovery_pb2.DeltaDiscoveryRequest(type_url=CLUSTER)
+        message.initial_resource_versions["x"] = "1"
+    else:
+        message = discovery_pb2.DiscoveryRequest(type_url=CLUSTER)
+        message.version_info = data.draw(st.text(max_size=300))
+    if data.draw(st.booleans()):
+        message.node.id = data.draw(st.text(max_size=300))
+        message.node.metadata["NAME"] = "a"
+    body = message.SerializeToString()
+    whole = (wire.parse_delta if dialect is Dialect.DELTA else wire.parse_state)(body)
+    assert wire.parse_node(dialect, body) == whole[1]
+    assert wire.parse_request(dialect, body) == whole[0]
+
+
+@given(st.sampled_from(list(Dialect)), st.binary(max_size=40))
+def test_what_is_no_request_is_refused_and_nothing_else(dialect: Dialect, body: bytes) -> None:
+    with contextlib.suppress(wire.MalformedRequest):
+        wire.parse_node(dialect, body)
