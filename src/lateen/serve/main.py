@@ -49,6 +49,7 @@ class Options:
     """File with a MeshConfig, which holds unless an object of the mesh has one."""
     debounce: float = 0.1
     debounce_max: float = 10.0
+    debounce_urgent: float = 1.0
     certificate_ttl: float = 24 * 3600.0
     inject_new_namespaces: bool = True
     grace: float = 2.0
@@ -83,6 +84,12 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--mesh-config", type=Path, help="file with a MeshConfig")
     parser.add_argument("--debounce", type=float, default=Options.debounce, help="seconds")
     parser.add_argument("--debounce-max", type=float, default=Options.debounce_max, help="seconds")
+    parser.add_argument(
+        "--debounce-urgent",
+        type=float,
+        default=Options.debounce_urgent,
+        help="seconds that endpoints, secrets and security policies wait at most for others",
+    )
     parser.add_argument(
         "--certificate-ttl", type=float, default=Options.certificate_ttl, help="seconds"
     )
@@ -179,6 +186,7 @@ async def run(options: Options) -> int:
             push=PushOptions(
                 options.debounce,
                 options.debounce_max,
+                options.debounce_urgent,
                 streams_per_proxy=options.streams_per_proxy,
             ),
             mesh=_mesh_config(options.mesh_config) if options.mesh_config else None,
@@ -250,6 +258,7 @@ def _workers(
         "--listen", options.listen, "--debounce", str(options.debounce),
         "--debounce-max", str(options.debounce_max), "--grace", str(options.grace),
         "--log-level", options.log_level,
+        "--debounce-urgent", str(options.debounce_urgent),
         "--max-connection-age", str(options.max_connection_age),
         "--streams-per-proxy", str(options.streams_per_proxy),
         *(("--verify-incremental",) if options.verify_incremental else ()),

@@ -6,6 +6,14 @@ from dataclasses import dataclass
 
 from lateen.model.change import ChangeSet
 
+URGENT_KINDS = frozenset(
+    {
+        "Pod", "EndpointSlice", "Endpoints", "WorkloadEntry", "Secret",
+        "PeerAuthentication", "RequestAuthentication", "AuthorizationPolicy",
+    }
+)  # fmt: skip
+"""Where requests can go, and who may make them: what a storm of other changes must not delay."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pending:
@@ -19,14 +27,17 @@ class Pending:
 class PendingChanges:
     """Pure: times are monotonic seconds that the caller gives."""
 
-    def __init__(self, debounce: float, debounce_max: float) -> None:
+    def __init__(self, debounce: float, debounce_max: float, debounce_urgent: float) -> None:
         """A push is due after ``debounce`` seconds without a further change, and at the latest
-        ``debounce_max`` seconds after the first one."""
+        ``debounce_max`` seconds after the first one, ``debounce_urgent`` seconds after the first
+        of an urgent kind."""
         self._debounce = debounce
         self._debounce_max = debounce_max
+        self._debounce_urgent = debounce_urgent
         self._changes: ChangeSet | None = None
         self._first = 0.0
         self._last = 0.0
+        self._urgent: float | None = None
         self._immediate = False
 
     @property
@@ -41,6 +52,8 @@ class PendingChanges:
         else:
             self._changes = self._changes.merged(changes)
         self._last = now
+        if self._urgent is None and any(key.kind in URGENT_KINDS for key in changes.keys):
+            self._urgent = now
         self._immediate |= immediate
 
     def due(self) -> float | None:
@@ -49,10 +62,11 @@ class PendingChanges:
             return None
         if self._immediate:
             return self._first
-        return min(self._last + self._debounce, self._first + self._debounce_max)
+        due = min(self._last + self._debounce, self._first + self._debounce_max)
+        return due if self._urgent is None else min(due, self._urgent + self._debounce_urgent)
 
     def take(self) -> Pending | None:
         """All changes that wait; they wait no longer."""
         changes, self._changes = self._changes, None
-        self._immediate = False
+        self._immediate, self._urgent = False, None
         return Pending(changes, self._first) if changes is not None else None

@@ -66,7 +66,9 @@ class DiscoveryServer:
         self._encoder = Encoder(self._encode_delta, self._encode_state, wire.encode_named_empty)
         self._rescoped: Snapshot = EMPTY
         """The snapshot for which proxies were last put into scopes."""
-        self._pending = PendingChanges(options.debounce, options.debounce_max)
+        self._pending = PendingChanges(
+            options.debounce, options.debounce_max, options.debounce_urgent
+        )
         self._changed = asyncio.Event()
         self._ready = asyncio.Event()
 

@@ -21,6 +21,8 @@ class PushOptions:
     """A push starts after this long without a further change."""
     debounce_max: float = 10.0
     """A push starts at the latest this long after the first change."""
+    debounce_urgent: float = 1.0
+    """The same for endpoints, secrets and security policies, whatever else keeps changing."""
     connecting: int = 20
     """Proxies that get their first configuration at once; others wait their turn."""
     connecting_limit: float = 15.0

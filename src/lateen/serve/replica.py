@@ -60,6 +60,7 @@ class Replica:
             PushOptions(
                 options.debounce,
                 options.debounce_max,
+                options.debounce_urgent,
                 streams_per_proxy=options.streams_per_proxy,
             ),
             on_rejection=self._rejected,
@@ -236,6 +237,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--listen", required=True)
     parser.add_argument("--debounce", type=float, default=0.1)
     parser.add_argument("--debounce-max", type=float, default=10.0)
+    parser.add_argument("--debounce-urgent", type=float, default=1.0)
     parser.add_argument("--grace", type=float, default=2.0)
     parser.add_argument("--log-level", default="info")
     parser.add_argument("--max-connection-age", type=float, default=1800.0)
