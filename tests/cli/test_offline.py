@@ -136,3 +136,20 @@ def test_translate_explains_itself() -> None:
     data = yaml.safe_load(result.stdout)
     route = next(config for config in data["routes"] if config["name"] == "9080")
     assert any("origins" in host for host in route["virtual_hosts"])
+
+
+def test_a_mesh_configuration_with_an_error_starts_nothing(tmp_path: Path) -> None:
+    (tmp_path / "mesh.yaml").write_text("defaultConfig:\n  concurrency: many\n  meshId: x\n")
+    (tmp_path / "rule.yaml").write_text(GOOD)
+    done = lateen(
+        "up",
+        "-f",
+        str(tmp_path / "rule.yaml"),
+        "--mesh-config",
+        str(tmp_path / "mesh.yaml"),
+        state=tmp_path / "state",
+    )
+    assert done.returncode == 1
+    assert "mesh.yaml:2:3: must be a whole number" in done.stdout
+    assert "nothing was started" in done.stderr
+    assert not (tmp_path / "state").exists()
