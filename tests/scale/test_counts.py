@@ -73,6 +73,7 @@ def test_a_route_change_sends_one_route_configuration(bench: Bench) -> None:
     assert result.resources_sent == SIZE.proxies
     assert counted(result.translations) <= SIZE.namespaces
     assert counted(result.encodings) <= SIZE.namespaces
+    assert result.bytes_sent < SIZE.proxies * 8 * KILOBYTE
 
 
 def test_a_rule_of_one_namespace_reaches_its_proxies_only(bench: Bench) -> None:
@@ -81,6 +82,7 @@ def test_a_rule_of_one_namespace_reaches_its_proxies_only(bench: Bench) -> None:
     assert complete(result)
     assert result.proxies_reached == IN_NAMESPACE
     assert result.resources_sent == IN_NAMESPACE
+    assert result.bytes_sent < IN_NAMESPACE * 8 * KILOBYTE
     assert counted(result.translations) <= 1
 
 
@@ -90,6 +92,9 @@ def test_a_policy_of_one_namespace_reaches_its_proxies_only(bench: Bench) -> Non
     assert complete(result)
     assert result.proxies_reached == IN_NAMESPACE
     assert result.resources_sent == IN_NAMESPACE
+    assert result.bytes_sent < IN_NAMESPACE * 100 * KILOBYTE
+    # Each workload's own side, and the clusters towards it, once per namespace.
+    assert counted(result.translations) <= IN_NAMESPACE + SIZE.namespaces
 
 
 def test_a_policy_of_the_mesh_sends_each_proxy_its_own_listener(bench: Bench) -> None:
