@@ -99,7 +99,7 @@ def test_ps_and_get(bookinfo: Mesh) -> None:
 
 def test_logs(bookinfo: Mesh) -> None:
     bookinfo.curl("http://details:9080/details/0")
-    assert "/details/0" in eventually(lambda: bookinfo.logs("deploy/details-v1"))
+    eventually(lambda: "/details/0" in bookinfo.logs("deploy/details-v1"))
     line = bookinfo.logs("deploy/details-v1", "--tail", "1")
     assert len(line.splitlines()) == 1
     argv = [PROGRAM, "logs", "-f", "--tail", "0", "deploy/details-v1"]
