@@ -104,7 +104,13 @@ def test_logs(bookinfo: Mesh) -> None:
     assert len(line.splitlines()) == 1
     argv = [PROGRAM, "logs", "-f", "--tail", "0", "deploy/details-v1"]
     process = subprocess.Popen(
-        argv, env=bookinfo.environment(), cwd=ROOT, stdout=subprocess.PIPE, text=True
+        argv,
+        env=bookinfo.environment(),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        # Tests that run in the background of a shell were told to ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     try:
         time.sleep(1.0)
@@ -115,7 +121,10 @@ def test_logs(bookinfo: Mesh) -> None:
             assert process.poll() is None
     finally:
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) in (0, 130, -signal.SIGINT)
+        try:
+            assert process.wait(10) in (0, 130, -signal.SIGINT)
+        finally:
+            process.kill()
 
 
 def test_scale_and_restart(bookinfo: Mesh) -> None:
