@@ -30,6 +30,7 @@ _GENERATED = (
     (re.compile(r"-[a-z0-9]{8,10}-[a-z0-9]{5}\b"), "-POD"),
     (re.compile(r"\b\d+(\.\d+){3}(:\d+)?\b"), "ADDRESS"),
     (re.compile(r"uid \d+ pid \d+"), "CALLER"),
+    (re.compile(r"as (root|an ordinary user)$"), "as USER"),
     (re.compile(r"\d+(\.\d+)?( ?(ms|s|m|MiB))?\b"), "N"),
     (re.compile(r"\s+"), " "),
 )
