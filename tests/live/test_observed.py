@@ -48,7 +48,7 @@ spec:
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
     config = tmp_path_factory.mktemp("config") / "mesh.yaml"
     config.write_text(MESH_CONFIG)
-    with running("-f", str(SAMPLES / "bookinfo"), "-f", str(config)) as found:
+    with running("-f", str(SAMPLES / "bookinfo"), "-f", str(config), name="observed") as found:
         yield found
 
 
