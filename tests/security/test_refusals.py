@@ -6,8 +6,9 @@ import asyncio
 from pathlib import Path
 
 from lateen.serve.evidence import Evidence, Question, Verdict, evidence, verdict
-from lateen.serve.judgement import Judgement
+from lateen.serve.judgement import Judgement, RefusedAlone, still_refused
 from lateen.serve.push import Rejected
+from lateen.serve.status import proxy_status
 from tests.serve.mesh import Mesh, config_map, pod, running_mesh
 from tests.serve.simulated import SimulatedProxy
 
@@ -59,6 +60,17 @@ async def test_what_another_proxy_accepts_is_kept_from_nobody(tmp_path: Path) ->
         assert (alone.proxy, alone.words) == ("evil.default", "a: no good")
         assert alone.suspect is not None
         assert alone.suspect.key.name == "a"
+
+        def shown() -> list[RefusedAlone]:
+            proxies = map(proxy_status, mesh.server.connections)
+            return still_refused(judge.judgement.alone.values(), proxies)
+
+        assert shown() == [alone]
+        mesh.change(config_map("a", timeout="8"))
+        await evil.ack(await evil.read())
+        async with asyncio.timeout(10):
+            while shown():
+                await asyncio.sleep(0.01)
 
 
 async def test_many_streams_of_one_attacker_are_one_voice(tmp_path: Path) -> None:

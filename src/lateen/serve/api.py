@@ -11,6 +11,7 @@ import datetime
 import functools
 import os
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, cast
 
 import msgspec
 from aiohttp import web
@@ -23,7 +24,7 @@ from lateen.pki.errors import PkiError
 from lateen.pki.tokens import TokenSubject
 from lateen.serve.connection import Connection
 from lateen.serve.control_plane import ControlPlane
-from lateen.serve.judgement import describe_alone
+from lateen.serve.judgement import describe_alone, still_refused
 from lateen.serve.metrics import SHORT_NAMES
 from lateen.serve.proxy_settings import settings_for
 from lateen.serve.quarantine import describe
@@ -194,7 +195,11 @@ async def _proxy_settings(plane: ControlPlane, request: web.Request) -> web.Resp
 
 
 async def _status(plane: ControlPlane, _request: web.Request) -> web.Response:
-    return answer(await _with_workers(plane, status_data(plane)))
+    data = await _with_workers(plane, status_data(plane))
+    alone = still_refused(
+        plane.judgement.alone.values(), cast("list[dict[str, Any]]", data["proxies"])
+    )
+    return answer({**data, "refusedAlone": [describe_alone(item) for item in alone]})
 
 
 def status_data(plane: ControlPlane) -> dict[str, object]:
@@ -212,7 +217,6 @@ def status_data(plane: ControlPlane) -> dict[str, object]:
         "proxies": [proxy_status(item) for item in _sorted(plane)],
         "scopes": len(server.scopes),
         "quarantined": [describe(entry) for entry in plane.quarantine.entries],
-        "refusedAlone": [describe_alone(item) for item in plane.judgement.alone.values()],
         "broken": [finding_data(finding) for finding in broken],
         "findings": [finding_data(finding) for finding in findings],
     }

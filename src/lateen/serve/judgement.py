@@ -6,8 +6,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from lateen.api.resource import Resource
 from lateen.serve.evidence import Evidence, Question, Verdict, verdict
@@ -131,3 +132,19 @@ def describe_alone(item: RefusedAlone) -> dict[str, object]:
         "line": suspect.provenance.line if suspect is not None else 0,
         "since": item.since,
     }
+
+
+def still_refused(
+    alone: Iterable[RefusedAlone], proxies: Iterable[Mapping[str, Any]]
+) -> list[RefusedAlone]:
+    """Those of ``alone`` whose proxy is connected and has accepted nothing newer of the type.
+
+    ``proxies`` are those of `lateen.serve.status.proxy_status`, of all processes.
+    """
+    refusing = {
+        (f"{proxy['name']}.{proxy['namespace']}", kind)
+        for proxy in proxies
+        for kind, entry in proxy["types"].items()
+        if entry["state"] == "ERROR"
+    }
+    return [item for item in alone if (item.proxy, short_name(item.type_url)) in refusing]
