@@ -28,14 +28,20 @@ def load_assignments(view: View, service: Service) -> tuple[ir.LoadAssignment, .
     elif service.resolution is not Resolution.CLIENT_SIDE:
         return ()
     rule = view.rule(service)
+    endpoints = Identity(view.endpoints(service))
     key = (
         Identity(service),
-        Identity(view.endpoints(service)),
+        endpoints,
         Identity(rule),
         Identity(view.mesh),
         view.endpoint_facts(service),
     )
-    return _assignments.get(key, lambda: tuple(_all(view, service)))
+    return _assignments.get(
+        key,
+        lambda: tuple(_all(view, service)),
+        family=(service.hostname, service.namespace),
+        generation=endpoints,
+    )
 
 
 def _all(view: View, service: Service) -> Iterable[ir.LoadAssignment]:

@@ -58,16 +58,34 @@ def forgetting() -> Iterator[None]:
 
 
 class Memo(Generic[T]):
-    """A bounded map from inputs to a result; the least recently used entry leaves first."""
+    """A bounded map from inputs to a result; the least recently used entry leaves first.
 
-    __slots__ = ("_capacity", "_entries")
+    Entries may belong to a family, of which the newest ``generations`` are kept: inputs that change
+    all the time (endpoints, routes) would otherwise fill the memory with what nobody asks for
+    again.
+    """
 
-    def __init__(self, capacity: int = DEFAULT_CAPACITY) -> None:
+    __slots__ = ("_capacity", "_entries", "_families", "_generations")
+
+    def __init__(self, capacity: int = DEFAULT_CAPACITY, *, generations: int = 2) -> None:
         self._capacity = capacity
+        self._generations = generations
         self._entries: OrderedDict[Hashable, T] = OrderedDict()
+        self._families: OrderedDict[Hashable, OrderedDict[Hashable, list[Hashable]]] = OrderedDict()
 
-    def get(self, key: Hashable, make: Callable[[], T]) -> T:
-        """The result for ``key``, made by ``make`` when it is not known."""
+    def get(
+        self,
+        key: Hashable,
+        make: Callable[[], T],
+        *,
+        family: Hashable = None,
+        generation: Hashable = None,
+    ) -> T:
+        """The result for ``key``, made by ``make`` when it is not known.
+
+        ``family`` is what stays the same when an input takes the place of another, and
+        ``generation`` that input (the whole key unless given).
+        """
         if not _remembering:
             return make()
         entries = self._entries
@@ -75,15 +93,34 @@ class Memo(Generic[T]):
             result = entries[key]
         except KeyError:
             result = entries[key] = make()
+            if family is not None:
+                self._enter(family, key if generation is None else generation, key)
             if len(entries) > self._capacity:
                 entries.popitem(last=False)
             return result
         entries.move_to_end(key)
         return result
 
+    def _enter(self, family: Hashable, generation: Hashable, key: Hashable) -> None:
+        families = self._families
+        generations = families.setdefault(family, OrderedDict())
+        families.move_to_end(family)
+        generations.setdefault(generation, []).append(key)
+        generations.move_to_end(generation)
+        while len(generations) > self._generations:
+            self._drop(generations.popitem(last=False)[1])
+        if len(families) > self._capacity:
+            for keys in families.popitem(last=False)[1].values():
+                self._drop(keys)
+
+    def _drop(self, keys: list[Hashable]) -> None:
+        for key in keys:
+            self._entries.pop(key, None)
+
     def clear(self) -> None:
         """Forget everything."""
         self._entries.clear()
+        self._families.clear()
 
     def __len__(self) -> int:
         return len(self._entries)

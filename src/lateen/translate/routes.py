@@ -29,9 +29,10 @@ from lateen.translate.virtual_service import default_route, http_routes
 STANDARD_PORT = 80
 """The listener on which hosts outside of the registry get a virtual host."""
 
-_hosts: Memo[VirtualHost] = Memo()
-_trimmed: Memo[VirtualHost] = Memo()
-_configurations: Memo[RouteConfiguration] = Memo()
+# Namespaces may see different forms of one host, so more than one generation is in use at a time.
+_hosts: Memo[VirtualHost] = Memo(generations=32)
+_trimmed: Memo[VirtualHost] = Memo(generations=32)
+_configurations: Memo[RouteConfiguration] = Memo(generations=64)
 _fallback: Memo[VirtualHost] = Memo(64)
 
 
@@ -65,6 +66,7 @@ def route_configuration(view: View, name: str, known: Known | None = None) -> Ro
         lambda: RouteConfiguration(
             name=name, virtual_hosts=tuple(hosts), discover_hosts=bool(port) and not host
         ),
+        family=name,
     )
 
 
@@ -95,7 +97,10 @@ def _sniffed(view: View, hostname: str, port: int) -> list[VirtualHost]:
     routing = _owners(view, port).routing(hostname)
     host = _virtual_host(view, _Entry(hostname, service, routing), port)
     # The listener serves this host alone, so whatever the client calls it, it is meant.
-    return [_trimmed.get((Identity(host), "*"), lambda: replace(host, domains=("*",)))]
+    trimmed = _trimmed.get(
+        (Identity(host), "*"), lambda: replace(host, domains=("*",)), family=(host.name, "*")
+    )
+    return [trimmed]
 
 
 def http_services(view: View, port: int) -> tuple[Service, ...]:
@@ -213,7 +218,11 @@ def _virtual_host(view: View, entry: _Entry, port: int) -> VirtualHost:
         view.aliases(service) if service is not None else (),
         view.on_demand,
     )
-    return _hosts.get(key, lambda: _make_host(view, entry, port, addresses))
+    return _hosts.get(
+        key,
+        lambda: _make_host(view, entry, port, addresses),
+        family=(entry.hostname, port),
+    )
 
 
 def _make_host(view: View, entry: _Entry, port: int, addresses: tuple[str, ...]) -> VirtualHost:
@@ -268,7 +277,9 @@ def _without_shared_domains(
 
 
 def _with_domains(host: VirtualHost, domains: tuple[str, ...]) -> VirtualHost:
-    return _trimmed.get((Identity(host), domains), lambda: replace(host, domains=domains))
+    return _trimmed.get(
+        (Identity(host), domains), lambda: replace(host, domains=domains), family=host.name
+    )
 
 
 def catch_all(view: View) -> VirtualHost:

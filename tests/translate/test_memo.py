@@ -1,0 +1,42 @@
+"""Parts that did not change come back as the same object, and what is replaced is forgotten."""
+
+from __future__ import annotations
+
+from lateen.translate.memo import Identity, Memo
+
+
+def test_the_same_inputs_give_the_same_object() -> None:
+    memo: Memo[list[int]] = Memo()
+    assert memo.get("a", list) is memo.get("a", list)
+
+
+def test_the_least_recently_used_entry_leaves_first() -> None:
+    memo: Memo[list[int]] = Memo(2)
+    first = memo.get("a", list)
+    memo.get("b", list)
+    assert memo.get("a", list) is first
+    memo.get("c", list)
+    assert memo.get("a", list) is first
+    assert len(memo) == 2
+
+
+def test_only_the_newest_generations_of_a_family_are_kept() -> None:
+    """Endpoints that change all the time must not fill the memory with their forms of old."""
+    memo: Memo[list[int]] = Memo(generations=2)
+    other = memo.get("other", list, family="other")
+    for number in range(1000):
+        endpoints = Identity((number,))
+        for scope in ("a", "b"):
+            made = memo.get((scope, endpoints), list, family="service", generation=endpoints)
+            again = memo.get((scope, endpoints), list, family="service", generation=endpoints)
+            assert made is again
+    assert len(memo) == 2 * 2 + 1
+    assert memo.get("other", list, family="other") is other
+
+
+def test_families_that_are_gone_leave_too() -> None:
+    memo: Memo[list[int]] = Memo(10)
+    for number in range(1000):
+        memo.get(number, list, family=number)
+    assert len(memo) == 10
+    assert len(memo._families) == 10
