@@ -8,7 +8,8 @@ import logging
 
 from lateen.runtime.controllers import namespace_labels
 from lateen.runtime.injection import decide, inject, is_injected
-from lateen.runtime.pod import PodContext, PodWorker
+from lateen.runtime.pod import PodWorker
+from lateen.runtime.pod_context import PodContext
 from lateen.runtime.raw import (
     Raw,
     deleting,

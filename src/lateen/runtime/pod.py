@@ -19,14 +19,12 @@ from pathlib import Path
 from lateen.agent.certificates import CertificateError, CertificateKeeper
 from lateen.agent.proxy import ProxySupervisor
 from lateen.capture import CaptureConfig, CaptureError, ProxyMatch, from_annotations
-from lateen.runtime.cache import ObjectCache
 from lateen.runtime.container_spec import ContainerConfigError, container_spec, find_program
 from lateen.runtime.container_worker import ContainerWorker, Process
 from lateen.runtime.engine.config import stop_signal
 from lateen.runtime.engine.errors import ImageRefused
 from lateen.runtime.environment import MissingReference
-from lateen.runtime.image_puller import ImagePuller
-from lateen.runtime.images import ImageCatalog, ImageCommand, ImageUnknown
+from lateen.runtime.images import ImageCommand, ImageUnknown
 from lateen.runtime.injection import (
     PROXY_CONTAINER,
     application_containers,
@@ -34,9 +32,9 @@ from lateen.runtime.injection import (
     is_injected,
 )
 from lateen.runtime.node.errors import NodeError
-from lateen.runtime.node.node import Node
 from lateen.runtime.node.sandbox import Container, Sandbox
 from lateen.runtime.node.spec import ContainerSpec, ExecSpec, Mount, SandboxSpec
+from lateen.runtime.pod_context import DNS_ADDRESS, PLAIN_DNS_ADDRESS, PodContext
 from lateen.runtime.pod_files import hosts, proxy_environment, resolv_conf, write_private_json
 from lateen.runtime.pod_status import Conditions, proxy_status, waiting_statuses
 from lateen.runtime.pod_volumes import PodVolumes
@@ -52,34 +50,14 @@ from lateen.runtime.raw import (
 )
 from lateen.runtime.tasks import cancel
 from lateen.runtime.volumes import VolumeUnsupported, remove_volumes
-from lateen.source.client import ApiError, ApiUnavailable, AsyncClient
+from lateen.source.client import ApiError, ApiUnavailable
 
 logger = logging.getLogger(__name__)
 
 RESOLV_CONF = "proxy-resolv.conf"
 PROXY_DIRECTORY = "/run/lateen/proxy"
 """Where a proxy finds its bootstrap and its SDS files, the same in every pod."""
-DNS_ADDRESS = "10.96.0.10"
-"""Cluster DNS for applications behind a proxy: knows the mesh's own hosts too."""
-PLAIN_DNS_ADDRESS = "10.96.0.11"
-"""Cluster DNS without them: for proxies, which must find the real addresses of such hosts, and for
-pods without a proxy, for which the mesh's own addresses lead nowhere."""
 PROXY_READY_TIMEOUT = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class PodContext:
-    """What every pod of the node shares."""
-
-    node: Node
-    client: AsyncClient
-    cache: ObjectCache
-    images: ImageCatalog
-    puller: ImagePuller
-    state_dir: Path
-    node_name: str
-    domain: str
-    proxy_concurrency: int
 
 
 @dataclass

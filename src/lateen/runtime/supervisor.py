@@ -24,7 +24,7 @@ from lateen.runtime.node.errors import NodeError, NodeStartError
 from lateen.runtime.node.node import Node
 from lateen.runtime.node.sandbox import Process
 from lateen.runtime.node.spec import ProcessSpec
-from lateen.runtime.pod import DNS_ADDRESS, PLAIN_DNS_ADDRESS, PodContext
+from lateen.runtime.pod_context import DNS_ADDRESS, PLAIN_DNS_ADDRESS, PodContext
 from lateen.runtime.raw import Raw
 from lateen.runtime.service_table import build
 from lateen.source.client import ApiUnavailable, AsyncClient

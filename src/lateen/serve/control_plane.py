@@ -219,6 +219,8 @@ class ControlPlane:
         try:
             self._apply(admitted)
         except Exception:
+            # Translation reads whatever objects say; a defect that one of them meets is found out
+            # below.
             _log.exception("applying %d changes failed; they are applied one by one", len(admitted))
             self._apply_singly(admitted)
         self.revision = max(self.revision, batch.revision)

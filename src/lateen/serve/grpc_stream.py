@@ -167,6 +167,7 @@ class GrpcStream:
             if self._end is None and not self._closed:
                 code, text = "UNAVAILABLE", "the control plane is stopping"
         except Exception:
+            # A defect of ours ends this stream with a status, not the connection's other streams.
             _log.exception("serving %s (%s) failed", self.identity, self.peer)
             code, text = "INTERNAL", "an error of the control plane"
         if self._end is not None:

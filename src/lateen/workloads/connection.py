@@ -281,7 +281,7 @@ class HttpConnection(asyncio.Protocol):
                 response = answer if isinstance(answer, Response) else await answer
             except BadRequest as error:
                 response = text(error.message + "\n", error.status)
-            except Exception as error:
+            except Exception as error:  # as in `_dispatch`
                 response = _failed(request, error)
             if response.stream is None:
                 self._write(request, response)

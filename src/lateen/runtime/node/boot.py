@@ -245,6 +245,7 @@ def _run_main(
             wire.send(gateway, {"id": 0, "op": "failed", "error": str(error), "hint": error.hint})
         return 1
     except Exception as error:
+        # The program is anybody's: whatever ends it, the starter must be told, or it waits.
         traceback.print_exc()
         with contextlib.suppress(wire.ChannelClosed):
             wire.send(gateway, {"id": 0, "op": "failed", "error": repr(error), "hint": ""})

@@ -122,6 +122,8 @@ class Launcher:
             handler = _OPERATIONS[wire.text(message, "op")]
             result, give = handler(self, message, fds)
         except Exception as error:
+            # This process is PID 1 of the node: one request that fails in a way nobody foresaw
+            # must be answered, not end every pod.
             result, give = wire.error_reply(error), ()
         finally:
             for fd in fds:
