@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import select
 import ssl
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, TypeVar
 
 from benchmarks.scale.http2 import Endpoint, Http2Stream, StreamEnded
@@ -75,7 +77,8 @@ class Fleet:
             process = context.Process(
                 target=_work, args=(theirs, specs[index::workers], place, delta), daemon=True
             )
-            process.start()
+            with _ciphers_of_envoy():
+                process.start()
             theirs.close()
             self._pipes.append(ours)
             self._processes.append(process)
@@ -171,7 +174,7 @@ class _Worker:
         self._delta = delta
         scanner, states = Scanner(delta=delta), HeldStates()
         self._proxies = [SimulatedProxy(spec, delta, scanner, states) for spec in specs]
-        self._contexts: dict[str, ssl.SSLContext] = {}
+        self._contexts = {spec.certificate: _tls(place, spec.certificate) for spec in specs}
         self._poll = select.epoll()
         self._poll.register(pipe.fileno(), select.EPOLLIN)
         self._by_fd: dict[int, SimulatedProxy] = {}
@@ -285,17 +288,7 @@ class _Worker:
 
     def _endpoint(self, spec: ProxySpec) -> Endpoint:
         method = "DeltaAggregatedResources" if self._delta else "StreamAggregatedResources"
-        place = self._place
-        context = None
-        if place.trust:
-            context = self._contexts.get(spec.certificate)
-            if context is None:
-                context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-                context.load_verify_locations(place.trust)
-                if spec.certificate:
-                    context.load_cert_chain(spec.certificate)
-                context.set_alpn_protocols(["h2"])
-                self._contexts[spec.certificate] = context
+        place, context = self._place, self._contexts[spec.certificate]
         return Endpoint(place.host, place.port, f"{_SERVICE}/{method}", place.server_name, context)
 
     def _serve(self, fd: int, proxy: SimulatedProxy) -> None:
@@ -333,6 +326,33 @@ class _Worker:
         self._deaf.discard(fd)
         stream.close()
         proxy.first_at = 0.0
+
+
+@contextlib.contextmanager
+def _ciphers_of_envoy() -> Iterator[None]:
+    """Processes started meanwhile prefer the ciphers that Envoy prefers: Python's ``ssl`` cannot
+    set those of TLS 1.3, and OpenSSL reads them when a process first uses it."""
+    before = os.environ.get("OPENSSL_CONF")
+    os.environ["OPENSSL_CONF"] = str(Path(__file__).with_name("tls.cnf"))
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["OPENSSL_CONF"]
+        else:
+            os.environ["OPENSSL_CONF"] = before
+
+
+def _tls(place: Place, certificate: str) -> ssl.SSLContext | None:
+    """A proxy's side of TLS, read before it connects, as an Envoy's is."""
+    if not place.trust:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(place.trust)
+    if certificate:
+        context.load_cert_chain(certificate)
+    context.set_alpn_protocols(["h2"])
+    return context
 
 
 def percentile(values: Iterable[float], share: float) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import xxhash
 
@@ -138,12 +138,16 @@ def _versions(have: Mapping[str, str]) -> bytes:
     if known is None or known[0] is not have:
         if len(_encoded_versions) > 1024:
             _encoded_versions.clear()
-        data = b"".join(
-            field(5, field(1, name.encode()) + field(2, version.encode()))
-            for name, version in have.items()
-        )
+        data = b"".join(map(_encoded_version, have.items()))
         known = _encoded_versions[id(have)] = (have, data)
     return known[1]
+
+
+@functools.lru_cache(maxsize=1 << 18)
+def _encoded_version(entry: Entry) -> bytes:
+    """Once for all proxies: most of what they hold is the same."""
+    name, version = entry
+    return field(5, field(1, name.encode()) + field(2, version.encode()))
 
 
 class Scanner:
@@ -153,7 +157,8 @@ class Scanner:
     def __init__(self, *, delta: bool) -> None:
         self._delta = delta
         self._seen: dict[bytes, Response] = {}
-        self._recent: list[_Scanned] = []
+        self._recent: list[_Beginning] = []
+        self._latest: list[_Scanned] = []
 
     def scan(self, data: bytes | bytearray) -> Response:
         """The response in ``data``."""
@@ -168,18 +173,20 @@ class Scanner:
         return found
 
     def _scan_delta(self, data: bytes) -> Response:
-        start, bodies = self._known_beginning(data) if len(data) >= _BIG else (0, [])
+        known = next((known for known in self._recent if known.begins(data)), None)
+        start = len(known.beginning) if known is not None else 0
         type_url = nonce = ""
         removed: list[str] = []
-        ends: list[int] = [start] * len(bodies)
+        bodies: list[tuple[Entry, bytes]] = []
+        ends: list[int] = []
         for number, value, end in _placed_fields(data, start):
             if not isinstance(value, bytes):
                 continue
             if number == 2:
-                known = _scanned.get(value)
-                if known is None:
-                    known = _scanned[value] = _resource(value)
-                bodies.append(known)
+                found = _scanned.get(value)
+                if found is None:
+                    found = _scanned[value] = _resource(value)
+                bodies.append(found)
                 ends.append(end)
             elif number == 4:
                 type_url = value.decode()
@@ -187,26 +194,44 @@ class Scanner:
                 nonce = value.decode()
             elif number == 6:
                 removed.append(value.decode())
-        if len(data) >= _BIG and not start:
-            self._recent = [_Scanned(data, ends, bodies), *self._recent[:3]]
-        return _response(type_url, nonce, "", bodies, tuple(removed), len(data))
+        rest = _response(type_url, nonce, "", bodies, tuple(removed), len(data))
+        if known is not None:
+            return known.continued(rest)
+        if len(data) >= _BIG:
+            self._remember(_Scanned(data, ends, bodies, type_url))
+        return rest
 
-    def _known_beginning(self, data: bytes) -> tuple[int, list[tuple[Entry, bytes]]]:
-        """Up to where ``data`` begins as a message scanned before, and the resources till there."""
-        for known in self._recent:
-            low, high = 0, len(known.ends)
-            while low < high:
-                middle = (low + high + 1) // 2
-                if data.startswith(known.data[: known.ends[middle - 1]]):
-                    low = middle
-                else:
-                    high = middle - 1
-            if low:
-                return known.ends[low - 1], known.bodies[:low]
-        return 0, []
+    def _remember(self, scanned: _Scanned) -> None:
+        """Have what it begins with in common with a message before it looked up from now on."""
+        for known in self._latest:
+            if known.type_url == scanned.type_url and (begin := known.in_common(scanned)):
+                self._recent = [begin, *self._recent[:31]]
+                break
+        self._latest = [scanned, *self._latest[:7]]
 
 
 _BIG = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class _Beginning:
+    """What several messages begin with: its bytes and what is in it."""
+
+    beginning: bytes
+    entries: tuple[Entry, ...]
+    references: dict[str, None]
+
+    def begins(self, data: bytes) -> bool:
+        return data.startswith(self.beginning)
+
+    def continued(self, rest: Response) -> Response:
+        """The whole message, of which ``rest`` has what comes after the beginning."""
+        fresh = [name for name in rest.references if name not in self.references]
+        return replace(
+            rest,
+            entries=(*self.entries, *rest.entries),
+            references=(*self.references, *fresh),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +241,22 @@ class _Scanned:
     data: bytes
     ends: list[int]
     bodies: list[tuple[Entry, bytes]]
+    type_url: str
+
+    def in_common(self, other: _Scanned) -> _Beginning | None:
+        """The resources that both begin with, None when these are few."""
+        low, high = 0, len(self.ends)
+        while low < high:
+            middle = (low + high + 1) // 2
+            if other.data.startswith(self.data[: self.ends[middle - 1]]):
+                low = middle
+            else:
+                high = middle - 1
+        if not low or self.ends[low - 1] < _BIG:
+            return None
+        found = _response(self.type_url, "", "", self.bodies[:low], (), 0)
+        references = dict.fromkeys(found.references)
+        return _Beginning(self.data[: self.ends[low - 1]], found.entries, references)
 
 
 def _scan_state(data: bytes) -> Response:
