@@ -57,8 +57,8 @@ class Peer:
         """See `Plane`."""
         return self._options.place
 
-    def apply(self, documents: Sequence[Raw]) -> None:
-        """See `Plane`."""
+    def apply(self, documents: Sequence[Raw], *, wait: bool = False) -> None:
+        """See `Plane`; nothing tells what proxies have."""
         options = self._options
         if options.folder is not None:
             for raw in documents:

@@ -47,8 +47,8 @@ class Plane(Protocol):
     def place(self) -> Place:
         """Where proxies connect to."""
 
-    def apply(self, documents: Sequence[Raw]) -> None:
-        """Create or change objects."""
+    def apply(self, documents: Sequence[Raw], *, wait: bool = False) -> None:
+        """Create or change objects; with ``wait`` until proxies have it, where the server tells."""
 
     def set_pod_status(self, namespace: str, name: str, status: Raw) -> None:
         """Write a pod's status."""
@@ -101,9 +101,9 @@ class LateenPlane:
         """See `Plane`."""
         return Place("127.0.0.1", self._port, str(self._state / "ca" / "root-cert.pem"))
 
-    def apply(self, documents: Sequence[Raw]) -> None:
+    def apply(self, documents: Sequence[Raw], *, wait: bool = False) -> None:
         """See `Plane`."""
-        body = {"documents": [{"raw": raw} for raw in documents], "wait": False}
+        body = {"documents": [{"raw": raw} for raw in documents], "wait": wait, "timeout": 60.0}
         for line in self._client.lines("POST", "/lateen/v1/apply", body):
             if line.get("result") == "refused":
                 raise SystemExit(f"the control plane refused an object: {line}")

@@ -196,7 +196,7 @@ def route_change(bench: Bench) -> Result:
 def private_route_change(bench: Bench) -> Result:
     """A VirtualService that only its own namespace sees gets another timeout."""
     service = _http_service(bench.size)
-    bench.plane.apply([virtual_service(bench.size, service, 99, ".")])
+    bench.plane.apply([virtual_service(bench.size, service, 99, ".")], wait=True)
     bench.fleet.settle(_QUIET, 30)
     return _changes(
         bench,
@@ -216,7 +216,7 @@ def namespace_policy(bench: Bench) -> Result:
         mode = "PERMISSIVE" if turn % 2 else "STRICT"
         bench.plane.apply([peer_authentication(space, mode)])
 
-    bench.plane.apply([peer_authentication(space, "STRICT")])
+    bench.plane.apply([peer_authentication(space, "STRICT")], wait=True)
     bench.fleet.settle(_QUIET, 30)
     expected = _proxies_in(bench.size, space)
     return _changes(bench, "namespace-policy", LISTENER, "", change, expected=expected)
@@ -229,7 +229,7 @@ def mesh_policy(bench: Bench) -> Result:
         mode = "PERMISSIVE" if turn % 2 else "STRICT"
         bench.plane.apply([peer_authentication("istio-system", mode)])
 
-    bench.plane.apply([peer_authentication("istio-system", "STRICT")])
+    bench.plane.apply([peer_authentication("istio-system", "STRICT")], wait=True)
     bench.fleet.settle(_QUIET, 30)
     return _changes(bench, "mesh-policy", LISTENER, "", change, expected=0)
 
@@ -388,7 +388,10 @@ def _changes(
         expected = fleet.holders(type_url, name)
     meter = _Meter(bench)
     # The first change of a kind loads code and fills caches that later ones find.
+    fleet.mark(type_url, name)
     change(1)
+    if expected:
+        _wait_for_acknowledgements(bench, expected)
     fleet.settle(max(_QUIET, 3 * bench.debounce), bench.limit)
     meter.start()
     for turn in range(2, bench.repetitions + 2):
