@@ -17,6 +17,7 @@ from lateen.model.discovery import (
     DiscoveryResource,
 )
 from lateen.serve import wire
+from lateen.serve.claims import Claims, encode_claim
 from lateen.serve.protocol import (
     DeltaRequest,
     Dialect,
@@ -88,7 +89,8 @@ class Client:
         rejection = Rejection(error) if error else None
         request: DeltaRequest | StateRequest
         if self.dialect is Dialect.DELTA:
-            request = DeltaRequest(SHORT[kind], names, tuple(drop), have or {}, nonce, rejection)
+            held = Claims(encode_claim(*pair) for pair in (have or {}).items())
+            request = DeltaRequest(SHORT[kind], names, tuple(drop), held, nonce, rejection)
         else:
             request = StateRequest(SHORT[kind], names, version, nonce, rejection)
         self.session.receive(request)

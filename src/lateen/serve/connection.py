@@ -13,6 +13,7 @@ from lateen.model.discovery import DiscoveryResource, ResourceSet
 from lateen.model.proxy import Proxy, Scope
 from lateen.model.snapshot import Snapshot
 from lateen.serve.access import NodeId
+from lateen.serve.claims import MalformedClaim
 from lateen.serve.metrics import Metrics, short_name
 from lateen.serve.protocol import Answer, Outcome, ProtocolError
 from lateen.serve.session import Session, Target
@@ -165,7 +166,7 @@ class Connection:
         try:
             request = parse_request(self.stream.dialect, data)
             answer = self.session.receive(request)
-        except MalformedRequest as error:
+        except (MalformedRequest, MalformedClaim) as error:
             raise Refusal("INVALID_ARGUMENT", str(error)) from error
         except ProtocolError as error:
             raise Refusal("RESOURCE_EXHAUSTED", str(error)) from error

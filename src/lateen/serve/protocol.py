@@ -9,7 +9,7 @@ says what has to be sent now to take the proxy to a goal.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import xxhash
@@ -22,6 +22,7 @@ from lateen.model.discovery import (
     VIRTUAL_HOST,
     DiscoveryResource,
 )
+from lateen.serve.claims import Claims
 from lateen.serve.http2_frames import Part, Payload
 from lateen.serve.sharing import Layered
 from lateen.serve.views import (
@@ -29,7 +30,7 @@ from lateen.serve.views import (
     View,
     common_pair,
     empty,
-    from_versions,
+    from_claims,
     intern_names,
     new_nonce,
 )
@@ -83,7 +84,7 @@ class DeltaRequest:
     type_url: str
     subscribe: tuple[str, ...] = ()
     unsubscribe: tuple[str, ...] = ()
-    initial_versions: Mapping[str, str] = field(default_factory=dict)
+    initial_versions: Claims = field(default_factory=Claims)
     nonce: str = ""
     error: Rejection | None = None
 
@@ -338,7 +339,8 @@ class Subscription:
         answer = self._acknowledge(request.nonce, request.error, first)
         if first:
             self.started = True
-            self.held = from_versions(self.type_url, request.initial_versions, target)
+            if request.initial_versions:
+                self.held = from_claims(self.type_url, request.initial_versions, target)
         added = self._subscribe(request, first)
         if first:
             self._respond = True
@@ -356,7 +358,7 @@ class Subscription:
             if self.type_url in WILDCARD_TYPES and not request.subscribe:
                 self.wildcard = True
             else:
-                subscribe.update(request.initial_versions)
+                subscribe.update(self.held.resources)
         added = False
         if WILDCARD in subscribe:
             added = not self.wildcard

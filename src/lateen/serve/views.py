@@ -18,6 +18,7 @@ from weakref import ReferenceType, WeakKeyDictionary, WeakValueDictionary, ref
 import xxhash
 
 from lateen.model.discovery import TYPES_IN_PUSH_ORDER, DiscoveryResource
+from lateen.serve.claims import Claims, encode_claim
 from lateen.serve.http2_frames import Payload
 from lateen.serve.sharing import Layered, Shared
 
@@ -68,6 +69,26 @@ class Message:
         return self.payload.size
 
 
+class _Derived:
+    """What was derived of a view, for those who derive the same.
+
+    Values must not refer to their key strongly, or a stuck proxy on an old view would keep every
+    later view alive.
+    """
+
+    __slots__ = ("common", "covering", "full", "messages", "minus", "restricted", "steps")
+
+    def __init__(self) -> None:
+        self.steps: WeakKeyDictionary[View, dict[bool, Step]] = WeakKeyDictionary()
+        self.messages: WeakKeyDictionary[View, dict[object, Message]] = WeakKeyDictionary()
+        self.restricted: WeakValueDictionary[object, View] = WeakValueDictionary()
+        self.common: WeakKeyDictionary[View, frozenset[str]] = WeakKeyDictionary()
+        self.minus: WeakValueDictionary[frozenset[str], View] = WeakValueDictionary()
+        self.full: dict[object, Message] = {}
+        # By identity, as names are interned and equality of big sets is no cheap question.
+        self.covering: dict[int, frozenset[str]] = {}
+
+
 class View:
     """An immutable set of resources of one type, by name. Compared by identity.
 
@@ -76,15 +97,9 @@ class View:
 
     __slots__ = (
         "__weakref__",
-        "_common",
-        "_covering",
-        "_full",
-        "_messages",
-        "_minus",
-        "_restricted",
-        "_steps",
+        "_claims",
+        "_kept",
         "_version",
-        "_versions",
         "base",
         "eager",
         "resources",
@@ -100,17 +115,15 @@ class View:
         self.eager: frozenset[str] | None = None
         """Names that everybody gets; others only who asks for them. None: everybody gets all."""
         self._version: str | None = None
-        self._versions: dict[str, str] | None = None
-        # Values must not refer to their key strongly, or a stuck proxy on an old view would keep
-        # every later view alive.
-        self._steps: WeakKeyDictionary[View, dict[bool, Step]] = WeakKeyDictionary()
-        self._messages: WeakKeyDictionary[View, dict[object, Message]] = WeakKeyDictionary()
-        self._restricted: WeakValueDictionary[object, View] = WeakValueDictionary()
-        self._common: WeakKeyDictionary[View, frozenset[str]] = WeakKeyDictionary()
-        self._minus: WeakValueDictionary[frozenset[str], View] = WeakValueDictionary()
-        self._full: dict[object, Message] = {}
-        # By identity, as names are interned and equality of big sets is no cheap question.
-        self._covering: dict[int, frozenset[str]] = {}
+        self._claims: frozenset[bytes] | None = None
+        self._kept: _Derived | None = None
+
+    @property
+    def _derived(self) -> _Derived:
+        """Made when first used: a thousand scopes have views of which nothing is ever derived."""
+        if self._kept is None:
+            self._kept = _Derived()
+        return self._kept
 
     def __len__(self) -> int:
         return len(self.resources)
@@ -135,56 +148,58 @@ class View:
             own = self.resources.own.keys() & other.resources.keys()
             common = self.base.names_in(other)
             return common | own if own else common
-        found = self._common.get(other)
+        found = self._derived.common.get(other)
         if found is None:
             found = intern_names(self.resources.keys() & other.resources.keys())
-            self._common[other] = found
+            self._derived.common[other] = found
         return found
 
-    def is_exactly(self, versions: Mapping[str, str]) -> bool:
-        """Whether it has these names in these versions and no others."""
+    def is_exactly(self, claimed: frozenset[bytes]) -> bool:
+        """Whether it has these names in these versions (`lateen.serve.claims`) and no others."""
         resources = self.resources
-        if len(versions) != len(resources):
+        if len(claimed) != len(resources):
             return False
         if self.base is not None and isinstance(resources, Layered):
             own = resources.own.items()
-            if any(versions.get(name) != item.version for name, item in own):
+            if any(encode_claim(name, item.version) not in claimed for name, item in own):
                 return False
-            return self.base._version_of.items() <= versions.items()
-        return self._version_of == versions
+            return self.base._claimed <= claimed
+        return self._claimed == claimed
 
     @property
-    def _version_of(self) -> dict[str, str]:
-        """Versions by name; kept, as many scopes share the view and all their proxies ask."""
-        if self._versions is None:
-            self._versions = {name: item.version for name, item in self.resources.items()}
-        return self._versions
+    def _claimed(self) -> frozenset[bytes]:
+        """What a proxy that holds it claims; kept, as many scopes share the view and all their
+        proxies ask."""
+        if self._claims is None:
+            items = self.resources.items()
+            self._claims = frozenset(encode_claim(name, item.version) for name, item in items)
+        return self._claims
 
     def restricted(self, names: frozenset[str], extra: tuple[DiscoveryResource, ...] = ()) -> View:
         """The resources of ``names`` that exist, and ``extra`` ones."""
         if not extra and not self.resources:
             return self
-        if not extra and self._covering.get(id(names)) is names:
+        if not extra and self._derived.covering.get(id(names)) is names:
             return self
         if not extra and len(names) >= len(self.resources) and self.resources.keys() <= names:
-            self._covering[id(names)] = names
+            self._derived.covering[id(names)] = names
             return self
         key = (names, frozenset((item.name, item.version) for item in extra)) if extra else names
-        view = self._restricted.get(key)
+        view = self._derived.restricted.get(key)
         if view is None:
             found = {name: self.resources[name] for name in names if name in self.resources}
             found.update((item.name, item) for item in extra)
-            view = self._restricted[key] = View(self.type_url, found)
+            view = self._derived.restricted[key] = View(self.type_url, found)
         return view
 
     def minus(self, names: frozenset[str]) -> View:
         """This view without ``names``."""
         if names.isdisjoint(self.resources):
             return self
-        view = self._minus.get(names)
+        view = self._derived.minus.get(names)
         if view is None:
             kept = {name: item for name, item in self.resources.items() if name not in names}
-            view = self._minus[names] = View(self.type_url, kept)
+            view = self._derived.minus[names] = View(self.type_url, kept)
         return view
 
     def covers(self, names: frozenset[str]) -> bool:
@@ -194,11 +209,11 @@ class View:
     def unsure(self, names: frozenset[str]) -> View:
         """This view with ``names`` in an unknown state: each later goal sends or removes them."""
         key = ("unsure", names)
-        view = self._restricted.get(key)
+        view = self._derived.restricted.get(key)
         if view is None:
             unknown = {name: DiscoveryResource(self.type_url, name, "", b"") for name in names}
             view = View(self.type_url, {**self.resources, **unknown})
-            self._restricted[key] = view
+            self._derived.restricted[key] = view
         return view
 
     def step(self, goal: View, *, removals: bool) -> Step:
@@ -209,30 +224,32 @@ class View:
             # What proxies without anything lack is not kept per scope.
             common = self.step(goal.base, removals=removals)
             return Step((*common.changed, *goal.resources.own.values()), ())
-        steps = self._steps.setdefault(goal, {})
+        steps = self._derived.steps.setdefault(goal, {})
         if removals not in steps:
             steps[removals] = _difference(self, goal, removals)
         return steps[removals]
 
     def message(self, goal: View, key: object) -> Message | None:
         """The message already made from this view to ``goal`` under ``key``."""
-        return self._messages.get(goal, {}).get(key)
+        kept = self._kept
+        return kept.messages.get(goal, {}).get(key) if kept is not None else None
 
     def keep_message(self, goal: View, key: object, message: Message) -> None:
         """Remember a message for other proxies in the same state."""
-        self._messages.setdefault(goal, {})[key] = message
+        self._derived.messages.setdefault(goal, {})[key] = message
 
     def full_message(self, key: object) -> Message | None:
         """The message with everything, for proxies that have nothing yet."""
-        return self._full.get(key)
+        return self._kept.full.get(key) if self._kept is not None else None
 
     def keep_full_message(self, key: object, message: Message) -> None:
         """Remember the message with everything until `drop_full_messages`."""
-        self._full[key] = message
+        self._derived.full[key] = message
 
     def drop_full_messages(self) -> None:
         """Give back the memory of full messages once no proxies are connecting."""
-        self._full.clear()
+        if self._kept is not None:
+            self._kept.full.clear()
 
 
 def empty(type_url: str) -> View:
@@ -248,28 +265,30 @@ def empty(type_url: str) -> View:
 _empties: dict[str, View] = {}
 
 
-def from_versions(type_url: str, versions: Mapping[str, str], target: View | None = None) -> View:
+def from_claims(type_url: str, claims: Claims, target: View | None = None) -> View:
     """The view a reconnecting proxy says it holds: ``target`` when that is what it has to have,
     otherwise names and versions without bodies.
 
-    Proxies that hold the same get the same view, so that what they lack is found once.
+    Proxies that hold the same get the same view, so that what they lack is found once. Raises
+    `lateen.serve.claims.MalformedClaim`.
     """
-    if target is not None and target.is_exactly(versions):
+    claimed = claims.entries
+    if target is not None and target.is_exactly(claimed):
         return target
-    key = (type_url, frozenset(versions.items()))
+    key = (type_url, claimed)
     view = _claims.get(key)
     if view is None:
-        items = {name: _claimed(type_url, name, version) for name, version in versions.items()}
+        items = {name: _unread(type_url, name, version) for name, version in claims.items()}
         view = _claims[key] = View(type_url, items)
     return view
 
 
 @lru_cache(maxsize=65_536)
-def _claimed(type_url: str, name: str, version: str) -> DiscoveryResource:
+def _unread(type_url: str, name: str, version: str) -> DiscoveryResource:
     return DiscoveryResource(type_url, name, version, b"")
 
 
-_claims: WeakValueDictionary[tuple[str, frozenset[tuple[str, str]]], View] = WeakValueDictionary()
+_claims: WeakValueDictionary[tuple[str, frozenset[bytes]], View] = WeakValueDictionary()
 
 
 def updated(previous: View | None, type_url: str, items: Mapping[str, DiscoveryResource]) -> View:

@@ -17,7 +17,9 @@ from google.protobuf.message import DecodeError
 
 from lateen.model.discovery import DiscoveryResource
 from lateen.model.service import Locality
+from lateen.serve.claims import Claims
 from lateen.serve.protocol import DeltaRequest, Dialect, Rejection, StateRequest
+from lateen.serve.request_message import DeltaRequestMessage
 
 if TYPE_CHECKING:
     # The generated classes have no types; they do not leave this module.
@@ -48,7 +50,7 @@ class Node:
 
 def parse_delta(data: bytes) -> tuple[DeltaRequest, Node | None]:
     """Decode a ``DeltaDiscoveryRequest``. Raises `MalformedRequest`."""
-    message = discovery_pb2.DeltaDiscoveryRequest()
+    message = DeltaRequestMessage()
     _decode(message, data)
     return _delta_request(message), _node(message)
 
@@ -63,7 +65,7 @@ def parse_state(data: bytes) -> tuple[StateRequest, Node | None]:
 def parse_request(dialect: Dialect, data: bytes) -> DeltaRequest | StateRequest:
     """Decode a request but for its node. Raises `MalformedRequest`."""
     if dialect is Dialect.DELTA:
-        message = discovery_pb2.DeltaDiscoveryRequest()
+        message = DeltaRequestMessage()
         _decode(message, data)
         return _delta_request(message)
     message = discovery_pb2.DiscoveryRequest()
@@ -78,7 +80,7 @@ def parse_node(dialect: Dialect, data: bytes) -> Node | None:
     it does from all that write fields in their order.
     """
     number = 1 if dialect is Dialect.DELTA else 2
-    message = discovery_pb2.DeltaDiscoveryRequest()  # its first field is the node
+    message = DeltaRequestMessage()  # its first field is the node
     start = _skip_version(data) if dialect is Dialect.STATE else 0
     if data[start : start + 1] == bytes((number << 3 | 2,)):
         size, begin = _read_varint(data, start + 1)
@@ -112,7 +114,7 @@ def _delta_request(message: DiscoveryMessage) -> DeltaRequest:
         type_url=message.type_url,
         subscribe=tuple(message.resource_names_subscribe),
         unsubscribe=tuple(message.resource_names_unsubscribe),
-        initial_versions=dict(message.initial_resource_versions),
+        initial_versions=Claims(message.initial_resource_versions),
         nonce=message.response_nonce,
         error=_rejection(message),
     )

@@ -1,0 +1,92 @@
+"""What a reconnecting proxy says it holds (``initial_resource_versions`` of a delta request).
+
+A proxy of a mesh with a thousand services claims some four thousand versions, and nearly always
+exactly those that it shall have. So the entries of the map stay as they came, serialised, and are
+compared as a set of bytes; names and versions are read only when something differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+
+
+class MalformedClaim(ValueError):
+    """An entry that is no pair of a name and a version."""
+
+
+class Claims(Mapping[str, str]):
+    """Versions by name, as serialised map entries (Protocol Buffers encoding, "Maps").
+
+    As a mapping it raises `MalformedClaim` when an entry cannot be read.
+    """
+
+    __slots__ = ("_entries", "_versions")
+
+    def __init__(self, entries: Iterable[bytes] = ()) -> None:
+        self._entries = tuple(entries)
+        self._versions: dict[str, str] | None = None
+
+    @property
+    def entries(self) -> frozenset[bytes]:
+        """The entries as they came. Equal maps may be written differently; different maps never
+        alike."""
+        return frozenset(self._entries)
+
+    @property
+    def _decoded(self) -> dict[str, str]:
+        if self._versions is None:
+            self._versions = dict(map(_decode, self._entries))
+        return self._versions
+
+    def __getitem__(self, name: str) -> str:
+        return self._decoded[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._decoded)
+
+    def __len__(self) -> int:
+        return len(self._decoded)
+
+    def __bool__(self) -> bool:
+        return bool(self._entries)
+
+
+def encode_claim(name: str, version: str) -> bytes:
+    """The entry with which a proxy claims a version, as Envoy writes it: both fields, in order."""
+    return b"".join((_field(b"\x0a", name), _field(b"\x12", version)))
+
+
+def _field(tag: bytes, text: str) -> bytes:
+    data = text.encode()
+    size, out = len(data), bytearray(tag)
+    while size >= 0x80:
+        out.append(size & 0x7F | 0x80)
+        size >>= 7
+    out.append(size)
+    return bytes(out) + data
+
+
+@lru_cache(maxsize=65_536)
+def _decode(entry: bytes) -> tuple[str, str]:
+    """Name and version; of a field that comes twice the last counts, one that is left out is
+    empty."""
+    found = {0x0A: b"", 0x12: b""}
+    position = 0
+    try:
+        while position < len(entry):
+            tag, position = entry[position], position + 1
+            size = shift = 0
+            while True:
+                byte, position = entry[position], position + 1
+                size |= (byte & 0x7F) << shift
+                shift += 7
+                if byte < 0x80:
+                    break
+            if tag not in found or position + size > len(entry):
+                raise MalformedClaim("not a name and a version")
+            found[tag] = entry[position : position + size]
+            position += size
+        return found[0x0A].decode(), found[0x12].decode()
+    except (IndexError, UnicodeDecodeError) as error:
+        raise MalformedClaim("not a name and a version") from error
