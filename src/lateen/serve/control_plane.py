@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import datetime
 import functools
-import gc
 import json
 import logging
 import time
@@ -33,6 +32,7 @@ from lateen.pki.tokens import TokenSigner
 from lateen.serve.evidence import Evidence, Question, evidence
 from lateen.serve.feed import decode_rejection
 from lateen.serve.generator import ConfigGenerator
+from lateen.serve.interpreter import keep_what_is_loaded
 from lateen.serve.judgement import Judgement
 from lateen.serve.loop_lag import watch_lag
 from lateen.serve.mesh_metrics import MeshCollector
@@ -184,9 +184,7 @@ class ControlPlane:
             self.quarantine.restore(entry)
         self._take(batch)
         self.server.set_ready()
-        # What is loaded stays: collections need not look at it again.
-        gc.collect()
-        gc.freeze()
+        keep_what_is_loaded()
 
     async def run(self) -> None:
         """Follow the store and push, until cancelled."""

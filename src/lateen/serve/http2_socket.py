@@ -14,6 +14,7 @@ import random
 import socket
 import ssl
 import time
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -74,6 +75,8 @@ class Server(Protocol):
     handshakes: dict[Http2Socket, None]
     """Those whose peer is not known yet, oldest first."""
     streams: dict[GrpcStream, None]
+    handshaking: Executor
+    """Where handshakes are made."""
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -98,6 +101,7 @@ class Http2Socket:
         "_peer",
         "_pinged",
         "_socket",
+        "_step",
         "_transport",
         "_waiting",
         "_writing",
@@ -117,6 +121,7 @@ class Http2Socket:
         self._expires = self._begun + age * random.uniform(0.9, 1.1) if age else math.inf
         self._pinged = False
         self._handshaking = True
+        self._step: asyncio.Future[int] | None = None
         self._waiting = False
         """The socket takes nothing at the moment."""
         self._writing = False
@@ -130,7 +135,8 @@ class Http2Socket:
     # Sockets
 
     def _readable(self) -> None:
-        if self._handshaking and not self._handshake():
+        if self._handshaking:
+            self._handshake()
             return
         if self._closing:
             self._discard()
@@ -144,18 +150,40 @@ class Http2Socket:
         except OSError:  # also TLS errors
             self.close()
 
-    def _handshake(self) -> bool:
+    def _handshake(self) -> None:
+        """Go on with it in a thread: its signatures cost a millisecond, in which the loop can serve
+        others. Nobody else touches the socket meanwhile."""
+        loop = self._transport.loop
+        loop.remove_reader(self._fd)
+        step = loop.run_in_executor(self._transport.handshaking, _handshake_step, self._socket)
+        self._step = step
+        step.add_done_callback(self._handshake_went)
+
+    def _handshake_went(self, step: asyncio.Future[int]) -> None:
+        self._step = None
+        if self._fd < 0:
+            self._socket.close()
+            return
+        loop = self._transport.loop
         try:
-            self._socket.do_handshake()
-        except ssl.SSLWantReadError:
-            return False
-        except ssl.SSLWantWriteError:
-            self._transport.loop.add_writer(self._fd, self._write_handshake)
-            return False
-        except OSError as error:
+            awaited = step.result()
+        except (OSError, asyncio.CancelledError) as error:
             _log.debug("handshake with %s failed: %s", self._peer, error)
             self.close()
-            return False
+            return
+        if awaited == ssl.SSL_ERROR_WANT_WRITE:
+            loop.add_writer(self._fd, self._write_handshake)
+            return
+        loop.add_reader(self._fd, self._readable)
+        if awaited != ssl.SSL_ERROR_WANT_READ and self._secured():
+            self._readable()  # what TLS has read already does not wake the loop
+
+    def _write_handshake(self) -> None:
+        self._transport.loop.remove_writer(self._fd)
+        self._handshake()
+
+    def _secured(self) -> bool:
+        """Both sides have proved who they are; whether the connection stays."""
         self._handshaking = False
         self._transport.handshakes.pop(self, None)
         self._begun = self._heard = time.monotonic()
@@ -166,11 +194,6 @@ class Http2Socket:
             self._identity = peer_identity(self._socket.getpeercert())
         self.flush()
         return self._fd >= 0
-
-    def _write_handshake(self) -> None:
-        self._transport.loop.remove_writer(self._fd)
-        if self._handshake():
-            self._readable()
 
     def _read(self) -> None:
         secured, http2 = self._socket, self._http2
@@ -298,7 +321,9 @@ class Http2Socket:
         loop = self._transport.loop
         loop.remove_reader(fd)
         loop.remove_writer(fd)
-        self._socket.close()
+        if self._step is None:
+            self._socket.close()
+        # Otherwise a thread still uses it, for a moment.
         self._head = None
         self._transport.connections.discard(self)
         self._transport.handshakes.pop(self, None)
@@ -376,3 +401,14 @@ class Http2Socket:
         self.flush()
         if self._draining and not self.streams:
             self._end()
+
+
+def _handshake_step(secured: ssl.SSLSocket) -> int:
+    """Go as far as it goes; what it waits for then, an ``ssl.SSLErrorNumber``, 0 for nothing."""
+    try:
+        secured.do_handshake()
+    except ssl.SSLWantReadError:
+        return ssl.SSL_ERROR_WANT_READ
+    except ssl.SSLWantWriteError:
+        return ssl.SSL_ERROR_WANT_WRITE
+    return 0

@@ -16,6 +16,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 
 from lateen.serve.grpc_stream import GrpcStream
 from lateen.serve.http2_socket import SERVICE, Http2Socket, Limits
@@ -28,6 +29,8 @@ DEFAULT_LIMITS = Limits()
 _BACKLOG = 4096
 _ACCEPTS = 32
 """Connections accepted before others get their turn."""
+_HANDSHAKING = 4
+"""Threads that make handshakes. They wait for the interpreter more than they compute."""
 _TICK = 5.0
 _OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _log = logging.getLogger(__name__)
@@ -57,6 +60,7 @@ class Http2Transport:
         """Those whose peer is not known yet, oldest first."""
         self.streams: dict[GrpcStream, None] = {}
         self.draining = False
+        self.handshaking: Executor = ThreadPoolExecutor(_HANDSHAKING, "handshake")
         self._address = address
         self._share_port = share_port
         self._tls = tls
@@ -115,6 +119,7 @@ class Http2Transport:
         works = [stream.work for stream in self.streams if stream.work is not None]
         if works:
             await asyncio.wait(works, timeout=1.0)
+        self.handshaking.shutdown(wait=False)
 
     async def shed(self, count: int) -> int:
         """See `Transport`; spread over a second, so that they do not come back at once. Returns

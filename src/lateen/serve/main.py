@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import contextlib
 import datetime
-import gc
 import ipaddress
 import logging
 import os
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
     from lateen.serve.workers import Workers
 
 MAX_WORKERS = 64
-GC_THRESHOLDS = (20_000, 20, 20)
-"""Proxies that connect make much that stays: looking for garbage in it often costs them time."""
 EXIT_USAGE = 2
 EXIT_ENVIRONMENT = 3
 _log = logging.getLogger("lateen.serve")
@@ -213,7 +210,6 @@ async def run(options: Options) -> int:
         stack.callback(store.close)
         stack.callback(plane.close)
         plane.load()
-        gc.set_threshold(*GC_THRESHOLDS)
         if several:
             _refuse_second(address)
         await transport.start()

@@ -12,7 +12,6 @@ import argparse
 import asyncio
 import contextlib
 import copy
-import gc
 import logging
 import os
 import signal
@@ -34,6 +33,7 @@ from lateen.serve.evidence import Question, evidence
 from lateen.serve.generator import MeshGenerator
 from lateen.serve.http2_socket import Limits
 from lateen.serve.http2_transport import Http2Transport
+from lateen.serve.interpreter import keep_what_is_loaded
 from lateen.serve.loop_lag import watch_lag
 from lateen.serve.merged import exported
 from lateen.serve.mesh_metrics import proxy_metrics
@@ -138,8 +138,7 @@ class Replica:
         self.server.withhold(decode_withheld(value["withheld"]))
         self._apply(value["changes"], value["version"], immediate=True)
         self.server.set_ready()
-        gc.collect()
-        gc.freeze()
+        keep_what_is_loaded()
         self._loaded.set()
 
     def _on_changes(self, value: Value) -> None:
