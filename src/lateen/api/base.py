@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from functools import lru_cache
 from typing import Annotated
 
 import msgspec
@@ -70,6 +71,7 @@ def duration_nanoseconds(text: str) -> int:
     return -nanoseconds if text.startswith("-") else nanoseconds
 
 
+@lru_cache(maxsize=1024)
 def duration_seconds(text: str) -> float:
     """Seconds of a Go duration; raises ``ValueError`` as `duration_nanoseconds` does."""
     return duration_nanoseconds(text) / 1_000_000_000

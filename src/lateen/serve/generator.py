@@ -6,7 +6,7 @@ envoy. Tests of the protocol bring their own small one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from lateen.model.change import ChangeSet
@@ -186,6 +186,8 @@ class MeshGenerator:
         self._updates: dict[int, tuple[_Outbound, _Outbound]] = {}
         """Outbound parts updated to ``_snapshot``, by the identity of the part before."""
         self._impacts: dict[int, tuple[Snapshot, impact.Impact]] = {}
+        self._common: dict[tuple[str, Hashable], Shared] = {}
+        """Clusters and endpoints for ``_snapshot``, by what they depend on besides it."""
 
     @property
     def translations(self) -> int:
@@ -240,6 +242,7 @@ class MeshGenerator:
             self._made = {}
             self._updates = {}
             self._impacts = {}
+            self._common = {}
 
     def _impact_of(self, before: Snapshot, after: Snapshot, changes: ChangeSet) -> impact.Impact:
         known = self._impacts.get(id(before))
@@ -273,11 +276,11 @@ class MeshGenerator:
         )
         after.known_hosts = before.known_hosts
         if wanted & part.CLUSTERS:
-            after.clusters = self._shared(CLUSTER, configuration.outbound_clusters(view))
+            after.clusters = self._all_clusters(view)
         elif found.policies:
             after.clusters = self._with_clusters(view, before, found)
         if wanted & part.ENDPOINTS:
-            after.endpoints = self._shared(ENDPOINT, configuration.all_load_assignments(view))
+            after.endpoints = self._all_endpoints(view)
         elif found.endpoints or found.policies:
             after.endpoints = self._with_endpoints(view, before, found)
         if wanted & part.LISTENERS:
@@ -337,6 +340,20 @@ class MeshGenerator:
         ]
         part.virtual_hosts = shared(VIRTUAL_HOST, [*kept, *self._build.virtual_hosts(made)])
 
+    def _all_clusters(self, view: View) -> Shared:
+        key = CLUSTER, view.service_facts
+        if key not in self._common:
+            made = self._configuration.outbound_clusters(view)
+            self._common[key] = self._shared(CLUSTER, made)
+        return self._common[key]
+
+    def _all_endpoints(self, view: View) -> Shared:
+        key = ENDPOINT, view.service_facts
+        if key not in self._common:
+            made = self._configuration.all_load_assignments(view)
+            self._common[key] = self._shared(ENDPOINT, made)
+        return self._common[key]
+
     def _routes(self, view: View) -> tuple[Shared, Shared]:
         made = self._configuration.all_routes(view)
         return self._shared(ROUTE, made), shared(VIRTUAL_HOST, self._build.virtual_hosts(made))
@@ -347,8 +364,8 @@ class MeshGenerator:
         return _Outbound(
             snapshot,
             scope,
-            self._shared(CLUSTER, configuration.outbound_clusters(view)),
-            self._shared(ENDPOINT, configuration.all_load_assignments(view)),
+            self._all_clusters(view),
+            self._all_endpoints(view),
             self._shared(LISTENER, configuration.outbound_listeners(view)),
             *self._routes(view),
             self._extensions(),

@@ -126,7 +126,9 @@ class ServerConnection:
             end = position + HEADER_SIZE + length
             if end > size:
                 break
-            self._frame(kind, flags, number, bytes(buffer[position + HEADER_SIZE : end]))
+            with memoryview(buffer) as view:
+                payload = bytes(view[position + HEADER_SIZE : end])
+            self._frame(kind, flags, number, payload)
             position = end
         del buffer[:position]
 
@@ -229,7 +231,8 @@ class ServerConnection:
                 return
             if len(buffer) < size + 5:
                 break
-            message = bytes(buffer[5 : size + 5])
+            with memoryview(buffer) as view:
+                message = bytes(view[5 : size + 5])
             del buffer[: size + 5]
             self._owner.received(stream, message)
         if stream.end is not None or stream.closed:

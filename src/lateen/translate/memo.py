@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
+from types import MethodType
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -17,27 +18,25 @@ T = TypeVar("T")
 DEFAULT_CAPACITY = 65_536
 
 
-class Identity:
-    """Wraps an object so that it is compared by identity and kept alive while it is a key.
+def Identity(value: object) -> Hashable:
+    """``value`` as a part of a key: compared by identity, and kept alive while it is one.
 
-    The strong reference matters: without it an identity could be reused by a new object.
+    The strong reference matters: without it an identity could be reused by a new object. A bound
+    method is just that (Python reference, "Instance methods": equal when the functions are and the
+    objects are the same), and hashed and compared without running Python, which keys with ten such
+    parts are all the time.
     """
-
-    __slots__ = ("value",)
-
-    def __init__(self, value: object) -> None:
-        self.value = value
-
-    def __hash__(self) -> int:
-        return id(self.value)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Identity) and self.value is other.value
+    return None if value is None else MethodType(_is, value)
 
 
-def identities(values: tuple[object, ...] | list[object]) -> tuple[Identity, ...]:
+def _is(value: object) -> object:
+    """What `Identity` binds; nobody calls it."""
+    return value
+
+
+def identities(values: tuple[object, ...] | list[object]) -> tuple[Hashable, ...]:
     """Each of ``values`` by identity."""
-    return tuple(Identity(value) for value in values)
+    return tuple(map(Identity, values))
 
 
 _remembering = True

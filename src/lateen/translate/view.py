@@ -389,6 +389,21 @@ class View:
         return (policies, scope.locality, scope.network, scope.labels, scope.type)
 
     @cached_property
+    def service_facts(self) -> Hashable:
+        """What outbound clusters and load assignments depend on besides the snapshot.
+
+        Scopes of different namespaces mostly agree: they see the same services, and rules of a
+        client's own namespace that others do not obey are rare. Holds while the snapshot does.
+        """
+        scope, rules = self.scope, destination_rules(self.snapshot)
+        space, labels = scope.namespace, scope.label_map
+        return (
+            tuple(map(id, self.services)),
+            tuple(id(rules.for_service(space, service, labels)) for service in self.services),
+            (scope.type, scope.ipv6, scope.locality, scope.network, scope.labels),
+        )
+
+    @cached_property
     def workload_mtls(self) -> WorkloadMtls:
         """What the scope's own workload accepts."""
         found = peer_authentications(self.snapshot).effective(
