@@ -84,3 +84,16 @@ def test_no_names_of_a_named_type_ends_the_subscription() -> None:
     client.ack(first, "a")
     assert client.ask("EDS", nonce=first.nonce) == []
     assert client.assign(target(2, EDS=["a=2"])) == []
+
+
+def test_what_was_refused_and_is_wanted_no_longer_is_never_sent_without_its_content() -> None:
+    client = Client(Dialect.STATE)
+    base = target(1, CDS=["a"], LDS=["l"])
+    client.assign(base)
+    for kind in ("CDS", "LDS"):
+        for seen in client.ask(kind):
+            client.ack(seen)
+    [refused] = client.assign(target(2, base, CDS=["a", "bad"], LDS=["l"]))
+    client.nack(refused)
+    [clusters] = client.assign(target(3, base, CDS=["a", "b"], LDS=["l"]))
+    assert clusters.names == ("a", "b")

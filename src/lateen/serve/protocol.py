@@ -286,7 +286,9 @@ class Subscription:
             data = self._encoder.delta(self.type_url, changed, removed, nonce)
         else:
             if self.wildcard:  # a resource that is left out counts as deleted
-                changed = tuple(after.resources.values())
+                known = after.resources.values()
+                # Of one that was refused and is not wanted any more only the name is known.
+                changed = tuple(item for item in known if item.body)
             data = self._encoder.state(self.type_url, changed, nonce, version or after.version)
         message = Message(self.type_url, nonce, Payload.of(data), len(changed), len(removed))
         if full and not after.resources and removed:
