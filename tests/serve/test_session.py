@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from lateen.model.discovery import CLUSTER
+from lateen.serve.protocol import Dialect
 from lateen.serve.session import WARMING_LIMIT, Target
 from tests.serve.scripts import Client, Seen, target
 
@@ -133,3 +138,100 @@ def test_a_stuck_proxy_keeps_no_later_state_alive() -> None:
     del later
     gc.collect()
     assert watched() is None
+
+
+RESOURCES = {
+    "CDS": ("a", "a=2", "b", "b=2"),
+    "EDS": ("a", "a=2", "b"),
+    "LDS": ("l", "l=2", "m"),
+    "RDS": ("80", "80=2", "81"),
+    "VHDS": ("80/a", "80/a=2", "81/a"),
+}
+NAMES = {"EDS": ("a", "b"), "RDS": ("80", "81")}
+
+
+@st.composite
+def steps(draw: st.DrawFn) -> list[tuple[str, object]]:
+    """What happens to a session: new targets, answers, requests."""
+    wanted = st.fixed_dictionaries(
+        {kind: st.lists(st.sampled_from(names), max_size=3) for kind, names in RESOURCES.items()}
+    )
+    one_changes = st.sampled_from(sorted(RESOURCES)).flatmap(
+        lambda kind: st.tuples(st.just(kind), st.lists(st.sampled_from(RESOURCES[kind])))
+    )
+    step = st.one_of(
+        st.tuples(st.just("target"), wanted),
+        st.tuples(st.just("change"), one_changes),
+        st.tuples(st.just("ask"), st.sampled_from(sorted(RESOURCES))),
+        st.tuples(st.just("drop"), st.sampled_from(sorted(NAMES))),
+        st.tuples(st.just("ack"), st.integers(0, 3)),
+        st.tuples(st.just("ack"), st.integers(0, 3)),
+        st.tuples(st.just("nack"), st.integers(0, 3)),
+        st.tuples(st.just("wait"), st.just(None)),
+    )
+    return draw(st.lists(step, max_size=25))
+
+
+class Watched(Client):
+    """A client whose session looks at all types each time when ``thorough``."""
+
+    def __init__(self, dialect: Dialect, *, thorough: bool) -> None:
+        super().__init__(dialect)
+        self.thorough = thorough
+        self.open: list[Seen] = []
+
+    def read(self) -> list[Seen]:
+        if self.thorough:
+            self.session._moving = None
+        seen = super().read()
+        self.open += seen
+        return seen
+
+
+@pytest.mark.parametrize("dialect", Dialect)
+@settings(max_examples=60, deadline=None)
+@given(steps())
+def test_looking_only_at_types_that_changed_sends_what_looking_at_all_sends(
+    dialect: Dialect, script: list[tuple[str, object]]
+) -> None:
+    wanted: dict[str, list[str]] = {kind: [names[0]] for kind, names in RESOURCES.items()}
+    last = target(1, None, **wanted)
+    quick, thorough = (Watched(dialect, thorough=value) for value in (False, True))
+    for client in (quick, thorough):
+        client.assign(last)
+        for kind in RESOURCES:
+            for seen in client.ask(kind, *NAMES.get(kind, ())):
+                client.open.remove(seen)
+                client.ack(seen, *NAMES.get(seen.type, ()))
+    for number, (action, value) in enumerate(script, 2):
+        if action == "target":
+            assert isinstance(value, dict)
+            wanted = value
+        elif action == "change":
+            assert isinstance(value, tuple)
+            wanted = {**wanted, value[0]: value[1]}
+        if action in ("target", "change"):
+            last = target(number, last, **wanted)
+        results = [act(client, action, value, last) for client in (quick, thorough)]
+        left, right = ([(s.type, s.names, s.removed) for s in seen] for seen in results)
+        assert left == right
+        assert quick.session.in_sync == thorough.session.in_sync
+
+
+def act(client: Watched, action: str, value: object, wanted: Target) -> list[Seen]:
+    if action in ("target", "change"):
+        return client.assign(wanted)
+    if action == "wait":
+        client.now += WARMING_LIMIT + 1
+        return client.read()
+    if action in ("ack", "nack"):
+        assert isinstance(value, int)
+        if value >= len(client.open):
+            return []
+        seen = client.open.pop(value)
+        names = NAMES.get(seen.type, ())
+        return client.ack(seen, *names) if action == "ack" else client.nack(seen, *names)
+    assert isinstance(value, str)
+    if action == "drop":
+        return client.ask(value, drop=NAMES[value][:1])
+    return client.ask(value, *NAMES.get(value, ()))

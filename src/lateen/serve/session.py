@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from weakref import ReferenceType, ref
 
 from lateen.model.discovery import (
     CLUSTER,
@@ -38,12 +39,16 @@ WARMING_LIMIT = 5.0
 _MAX_TYPES = 32
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Target:
     """All resources of a scope. ``version`` is the newest snapshot version they are right for."""
 
     version: int
     views: Mapping[str, View]
+    eager: frozenset[str] | None = None
+    """Clusters that are sent to who has not asked for them; None: all."""
+    _compared: tuple[ReferenceType[Target], frozenset[str] | None] | None = None
+    """The last answer of `differing`: all proxies of a scope ask the same."""
 
     def view(self, type_url: str) -> View:
         """The resources of a type; an empty view for types the scope does not have."""
@@ -58,6 +63,20 @@ class Target:
         found = [view.resources.get(resource.name) for view in views]
         return any(item is not None and item.version == resource.version for item in found)
 
+    def differing(self, other: Target) -> frozenset[str] | None:
+        """The types in which a proxy that has all of ``other`` may lack something; None when
+        that cannot be told by types. Routes and their virtual hosts go together."""
+        if self._compared is None or self._compared[0]() is not other:
+            self._compared = ref(other), self._differing(other)
+        return self._compared[1]
+
+    def _differing(self, other: Target) -> frozenset[str] | None:
+        if self.eager != other.eager or self.view(CLUSTER) is not other.view(CLUSTER):
+            return None  # endpoints follow clusters, and listeners wait for both
+        types = self.views.keys() | other.views.keys()
+        found = {type_url for type_url in types if self.view(type_url) is not other.view(type_url)}
+        return frozenset(found | _HTTP_ROUTES if found & _HTTP_ROUTES else found)
+
 
 class Session:
     """One proxy's stream: feed it requests and targets, and send what `advance` returns."""
@@ -65,6 +84,7 @@ class Session:
     __slots__ = (
         "_awaited",
         "_encoder",
+        "_moving",
         "_warm_until",
         "dialect",
         "in_sync",
@@ -83,6 +103,8 @@ class Session:
         """Newest target version that was acknowledged in full."""
         self._encoder = encoder
         self._awaited: frozenset[str] = frozenset()
+        self._moving: frozenset[str] | None = None
+        """Types in which the proxy may not have the target yet; None: any."""
         self._warm_until = 0.0
 
     @property
@@ -109,6 +131,8 @@ class Session:
         answer = subscription.receive(request, target)
         if answer.outcome in (Outcome.INIT, Outcome.RESPOND):
             self.in_sync = False
+        if answer.outcome not in (Outcome.ACK, Outcome.STALE):
+            self._moving = None
         if request.type_url == ENDPOINT and answer.outcome is Outcome.INIT:
             # On a new stream clusters may have been sent, and warm, before this first request.
             subscription.force(self._awaited)
@@ -127,6 +151,14 @@ class Session:
 
     def assign(self, target: Target) -> None:
         """Make ``target`` what the proxy shall have from now on."""
+        before = self.target
+        differing = target.differing(before) if before is not None else None
+        if differing is None or (self._moving is None and not self.in_sync):
+            self._moving = None
+        elif self.in_sync or self._moving is None:
+            self._moving = differing
+        else:
+            self._moving |= differing
         self.target = target
         self.in_sync = False
 
@@ -139,7 +171,10 @@ class Session:
         if target is None:
             return []
         messages = []
+        moving = self._moving
         for subscription in self._in_order():
+            if moving is not None and subscription.type_url not in moving:
+                continue
             view = self._view(target, subscription)
             if (
                 subscription.type_url in _LAST
@@ -218,6 +253,7 @@ class Session:
                 removals=subscription.type_url not in MAKE_BEFORE_BREAK,
             )
             for subscription in self.subscriptions.values()
+            if self._moving is None or subscription.type_url in self._moving
         )
 
     def _clusters_sent(self, before: View, after: View, target: Target, now: float) -> None:
@@ -254,6 +290,7 @@ class Session:
         )
 
 
+_HTTP_ROUTES = frozenset({ROUTE, VIRTUAL_HOST})
 _LAST = frozenset({LISTENER, ROUTE, VIRTUAL_HOST})
 """Types that refer to clusters."""
 _KNOWN = frozenset(TYPES_IN_PUSH_ORDER)

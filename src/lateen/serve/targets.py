@@ -112,7 +112,8 @@ class ScopeTargets:
             views[SECRET] = updated(before.get(SECRET), SECRET, self._secrets(state))
         if len(views) == len(before) and all(before.get(key) is views[key] for key in views):
             return False
-        state.target = Target(state.snapshot.version, views)
+        eager = clusters.eager if clusters is not None else None
+        state.target = Target(state.snapshot.version, views, eager)
         return True
 
     def _secrets(self, state: ScopeState) -> Mapping[str, DiscoveryResource]:
