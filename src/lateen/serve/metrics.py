@@ -14,7 +14,6 @@ from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
-    Histogram,
     disable_created_metrics,
     generate_latest,
 )
@@ -23,6 +22,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
+
+from lateen.serve.tallies import TallyHistogram
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _TIMES = (0.001, 0.005, 0.01, 0.03, 0.1, 0.3, 1, 3, 5, 10, 20, 30)
@@ -77,8 +78,8 @@ class Metrics:
         def gauge(name: str, text: str, *labels: str) -> Gauge:
             return Gauge(name, text, labels, registry=registry)
 
-        def times(name: str, text: str, *labels: str) -> Histogram:
-            return Histogram(name, text, labels, registry=registry, buckets=_TIMES)
+        def times(name: str, text: str, *labels: str) -> TallyHistogram:
+            return TallyHistogram(name, text, labels, _TIMES, registry)
 
         self.connected = gauge("pilot_xds", "Proxies connected by xDS", "version")
         self.pushes = counter("pilot_xds_pushes", "Responses sent", "type")
@@ -87,12 +88,8 @@ class Metrics:
         phases = times("lateen_push_phase_seconds", "One step on the way of a change", "phase")
         self.phase = {name: phases.labels(name) for name in PHASES}
         self.send_time = times("pilot_xds_send_time", "Writing one response to a proxy")
-        self.config_size = Histogram(
-            "pilot_xds_config_size_bytes",
-            "Size of responses",
-            ("type",),
-            registry=registry,
-            buckets=_BYTES,
+        self.config_size = TallyHistogram(
+            "pilot_xds_config_size_bytes", "Size of responses", ("type",), _BYTES, registry
         )
         self.rejects = {
             name: counter(f"pilot_xds_{name}_reject", f"Proxies' rejections of {name}", "node")
