@@ -11,20 +11,16 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.scale.fleet import Fleet, Place
+from benchmarks.scale.grid import grid
 from benchmarks.scale.mesh import Size, objects
 from benchmarks.scale.peer import Peer, PeerOptions, write_mesh
 from benchmarks.scale.plane import LateenPlane, Plane, proxy_specs
 from benchmarks.scale.report import scaling_plots, table
 from benchmarks.scale.scenarios import SCENARIOS, Bench, Result
 from lateen.pki.authority import Authority, load
-
-_GRID_SERVICES = (100, 1000, 5000)
-_GRID_PROXIES = (100, 500, 1000, 2000)
-_GRID_SCENARIOS = ("endpoint-change", "route-change")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -51,11 +47,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     results: list[Result] = []
     if options.scenario == "grid":
-        for services in _GRID_SERVICES:
-            for proxies in _GRID_PROXIES:
-                if proxies <= services * size.endpoints:
-                    grown = replace(size, services=services, proxies=proxies)
-                    results += _run(options, grown, _GRID_SCENARIOS)
+        for result in grid(lambda grown: _bench(options, grown), size):
+            print(table([result]), file=sys.stderr, flush=True)
+            results.append(result)
     else:
         names = tuple(SCENARIOS) if options.scenario == "all" else (options.scenario,)
         results = _run(options, size, names)

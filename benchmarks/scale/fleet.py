@@ -84,6 +84,13 @@ class Fleet:
             self._processes.append(process)
         self._ask("hello")
 
+    def limit(self, count: int) -> None:
+        """Have only the first ``count`` proxies connect from now on."""
+        self.size = count
+        for index, pipe in enumerate(self._pipes):
+            pipe.send(("limit", self._share(count, index)))
+            pipe.recv()
+
     def connect(self) -> None:
         """Connect all that are not connected; they stay connected from then on."""
         self._ask("connect")
@@ -180,6 +187,7 @@ class _Worker:
         self._by_fd: dict[int, SimulatedProxy] = {}
         self._masks: dict[int, int] = {}
         self._retry: dict[int, float] = {}
+        self._limit = len(specs)
         self._wanted = False
         self._deaf: set[int] = set()
         self._watched = ("", "")
@@ -209,9 +217,12 @@ class _Worker:
     def _on_hello(self) -> None:
         return None
 
+    def _on_limit(self, count: int) -> None:
+        self._limit = count
+
     def _on_connect(self) -> None:
         self._wanted = True
-        for index, proxy in enumerate(self._proxies):
+        for index, proxy in enumerate(self._proxies[: self._limit]):
             if proxy.stream is None:
                 self._retry[index] = 0.0
 
