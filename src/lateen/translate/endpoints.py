@@ -156,7 +156,7 @@ def _distributed(
     if entry is None:
         return parts
     weights: dict[int, int] = {}
-    for pattern, share in entry.to.items():
+    for pattern, share in sorted(entry.to.items()):
         found = [
             index
             for index, part in enumerate(parts)

@@ -29,7 +29,7 @@ def host_rewrite(headers: Headers | None) -> str:
     if headers is None or headers.request is None:
         return ""
     for values in (headers.request.set, headers.request.add):
-        for name, value in values.items():
+        for name, value in sorted(values.items()):
             if name.lower() in _HOST:
                 return value
     return ""

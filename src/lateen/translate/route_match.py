@@ -68,7 +68,8 @@ def route_match(match: HTTPMatchRequest | None) -> ir.RouteMatch:
         path=_path(match),
         headers=tuple(_headers(match)),
         query=tuple(
-            ir.QueryMatch(name, string_match(value)) for name, value in match.query_params.items()
+            ir.QueryMatch(name, string_match(value))
+            for name, value in sorted(match.query_params.items())
         ),
         claims=tuple(_claims(match)),
     )
