@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+from lateen.serve.everywhere import behind, joined
+from lateen.serve.moves import EXPECTED_WITHIN, Moves
+from lateen.serve.push import Acknowledgement
 from lateen.serve.workers import surpluses
 from tests.serve.live import METRICS_PORT, LiveMesh, live_mesh, until
 from tests.serve.test_control_plane import RULE, SERVICE, ring_size
@@ -154,3 +157,29 @@ def test_only_what_is_above_the_mean_is_shed_and_only_beyond_a_fifth() -> None:
     assert surpluses([700, 300]) == [200, 0]
     assert surpluses([1000, 0, 0, 0]) == [750, 0, 0, 0]
     assert surpluses([1, 0]) == [0, 0]
+
+
+def test_proxies_of_a_dead_process_are_away_until_they_are_seen_or_too_long() -> None:
+    now = 100.0
+    moves = Moves(lambda: now)
+    moves.died(["one", "two", "three"])
+    assert (moves.deaths, moves.away()) == (1, ["one", "three", "two"])
+
+    moves.forget(["two", "somebody else"])
+    now += EXPECTED_WITHIN / 2
+    moves.died(["four"])
+    assert moves.away() == ["four", "one", "three"]
+
+    now += EXPECTED_WITHIN / 2
+    assert moves.away() == ["four"]
+
+
+def test_one_process_that_is_behind_is_enough_for_all_to_be() -> None:
+    stuck = behind(["sidecar~10.0.0.1~web-1.shop~shop.svc.cluster.local"], "does not answer")
+
+    found = joined((Acknowledgement(True, 3), stuck))
+
+    assert (found.acknowledged, found.proxies) == (False, 3)
+    assert [(item.proxy, item.rejection) for item in found.laggards] == [
+        ("web-1.shop", "does not answer")
+    ]

@@ -6,7 +6,7 @@ import dataclasses
 import re
 from dataclasses import dataclass
 
-from lateen.api.resource import ObjectKey
+from lateen.api.resource import ObjectKey, Resource
 from lateen.model.proxies import proxy_of
 from lateen.model.proxy import Proxy, ProxyType
 from lateen.model.snapshot import Snapshot
@@ -80,6 +80,13 @@ def admit(snapshot: Snapshot, node: Node, identity: SpiffeId) -> Proxy:
             f"{claimed.name}.{claimed.namespace} is a {proxy.type}, not a {claimed.type}",
         )
     return proxy
+
+
+def workload_at(snapshot: Snapshot, place: NodeId) -> Resource | None:
+    """The Pod, or else the WorkloadEntry, that a node id names."""
+    pod = snapshot.get(ObjectKey("", "Pod", place.namespace, place.name))
+    entry = ObjectKey("networking.istio.io", "WorkloadEntry", place.namespace, place.name)
+    return pod if pod is not None else snapshot.get(entry)
 
 
 def proxy_at(snapshot: Snapshot, place: NodeId, node: Node) -> Proxy | None:

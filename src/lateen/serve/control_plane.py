@@ -105,8 +105,8 @@ class Followers(Protocol):
     def withheld(self, items: Iterable[tuple[str, str, str]]) -> None:
         """These versions (type URL, name, version) go to no proxy."""
 
-    async def wait_for(self, version: int, timeout: float) -> list[Acknowledgement]:
-        """What each process' proxies have acknowledged."""
+    async def wait_for(self, version: int, timeout: float) -> Acknowledgement:
+        """What the proxies of all processes have acknowledged, those of the first as well."""
 
     async def statuses(self) -> list[Mapping[str, Any]]:
         """``proxies``, ``scopes`` and ``pid`` of each process."""
@@ -365,17 +365,8 @@ class ControlPlane:
             version = self.snapshot.version  # wait for what was put back as well
 
     async def _acknowledged(self, version: int, timeout: float) -> Acknowledgement:
-        if self.workers is None:
-            return await self.server.wait_for(version, timeout)
-        own, others = await asyncio.gather(
-            self.server.wait_for(version, timeout), self.workers.wait_for(version, timeout)
-        )
-        found = (own, *others)
-        return Acknowledgement(
-            all(each.acknowledged for each in found),
-            sum(each.proxies for each in found),
-            tuple(item for each in found for item in each.laggards),
-        )
+        waited = self.server if self.workers is None else self.workers
+        return await waited.wait_for(version, timeout)
 
     # Certificates
 

@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -210,15 +210,15 @@ async def run(options: Options) -> int:
         stack.callback(store.close)
         stack.callback(plane.close)
         plane.load()
-        if several:
-            _refuse_second(address)
-        await transport.start()
-        stack.push_async_callback(transport.stop, options.grace)
         workers = _workers(plane, options, tls.current, transport) if several else None
-        keeping = [asyncio.ensure_future(workers.run())] if workers is not None else []
+        keeping = [] if workers is None else [asyncio.ensure_future(workers.run())]
+        stack.push_async_callback(_stop_serving, transport, workers, keeping, options.grace)
         if workers is not None:
-            stack.push_async_callback(workers.stop, options.grace)
-            await workers.wait_ready()
+            _refuse_second(address)
+            await workers.wait_loaded()
+        await transport.start()
+        if workers is not None:
+            await workers.listen()
         await monitoring.setup()
         stack.push_async_callback(monitoring.cleanup)
         await web.TCPSite(monitoring, *metrics_address).start()
@@ -228,11 +228,12 @@ async def run(options: Options) -> int:
         socket_path = options.state_dir / "api.sock"
         await web.SockSite(api, bind_private_socket(socket_path)).start()
         stack.callback(socket_path.unlink, missing_ok=True)
-        work = [*keeping, asyncio.ensure_future(plane.run())]
+        work = [asyncio.ensure_future(plane.run())]
         work += [asyncio.ensure_future(_mirror(plane, options, f)) for f in options.watch]
         _log.info("serving xDS on %s, metrics on %s", options.listen, options.metrics)
         waiting = asyncio.ensure_future(stop.wait())
-        done, _ = await asyncio.wait([waiting, *work], return_when=asyncio.FIRST_COMPLETED)
+        running = [waiting, *keeping, *work]
+        done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
         for task in (waiting, *work):
             task.cancel()
         await asyncio.gather(waiting, *work, return_exceptions=True)
@@ -263,6 +264,21 @@ def _workers(
     workers = Workers(plane, count, arguments, tls, transport.shed, options.balance_interval)
     plane.workers = workers
     return workers
+
+
+async def _stop_serving(
+    transport: Http2Transport,
+    workers: Workers | None,
+    keeping: Sequence[asyncio.Future[None]],
+    grace: float,
+) -> None:
+    """End the streams of all processes at once, so that no proxy goes from one that ends to
+    another that will, and the replicas."""
+    ends = [transport.stop(grace)] + ([workers.stop(grace)] if workers is not None else [])
+    await asyncio.gather(*ends)
+    for task in keeping:
+        task.cancel()
+    await asyncio.gather(*keeping, return_exceptions=True)
 
 
 def _refuse_second(address: tuple[str, int]) -> None:

@@ -74,15 +74,15 @@ class Replica:
         self._tls: ServerTls | None = None
         self._transport: Http2Transport | None = None
         self._open: list[Rejected] = []
-        self._loaded = asyncio.Event()
+        self._listen = asyncio.Event()
 
     async def run(self) -> None:
         """Serve until the first process says so or is gone."""
         await self.channel.open(socket.socket(fileno=self._options.descriptor))
         following = asyncio.ensure_future(self.channel.run())
-        loaded = asyncio.ensure_future(self._loaded.wait())
-        await asyncio.wait((following, loaded), return_when=asyncio.FIRST_COMPLETED)
-        loaded.cancel()
+        told = asyncio.ensure_future(self._listen.wait())
+        await asyncio.wait((following, told), return_when=asyncio.FIRST_COMPLETED)
+        told.cancel()
         if following.done():
             return
         self.server.on_debug = DebugStreams(self).serve
@@ -139,7 +139,10 @@ class Replica:
         self._apply(value["changes"], value["version"], immediate=True)
         self.server.set_ready()
         keep_what_is_loaded()
-        self._loaded.set()
+        self.channel.notify("loaded")
+
+    def _on_listen(self, _value: Value) -> None:
+        self._listen.set()
 
     def _on_changes(self, value: Value) -> None:
         self._apply(value["changes"], value["version"], immediate=value["immediate"])
@@ -155,8 +158,8 @@ class Replica:
         found = await self.server.wait_for(value["version"], value["timeout"])
         return msgspec.to_builtins(found)
 
-    def _on_figures(self, _value: Value) -> Value:
-        return {"proxies": len(self.server.connections), "pid": os.getpid()}
+    def _on_proxies(self, _value: Value) -> Value:
+        return [item.proxy.id for item in self.server.connections]
 
     def _on_status(self, _value: Value) -> Value:
         return {

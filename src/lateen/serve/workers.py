@@ -10,22 +10,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import socket
-import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 
 import msgspec
 
 from lateen.model.change import Change
 from lateen.serve import feed
-from lateen.serve.channel import CallFailed, Channel, ChannelClosed, Value
+from lateen.serve.channel import CallFailed, ChannelClosed, Value
 from lateen.serve.control_plane import ControlPlane
+from lateen.serve.everywhere import Everywhere
 from lateen.serve.evidence import Evidence, Question
+from lateen.serve.moves import Moves
 from lateen.serve.push import Acknowledgement
 from lateen.serve.tls import ServerTls
 from lateen.serve.withheld import Withheld, encode_withheld
+from lateen.serve.worker import Worker, start
 
 _log = logging.getLogger(__name__)
 IMBALANCE = 1.2
@@ -33,13 +33,6 @@ IMBALANCE = 1.2
 _START_LIMIT = 60.0
 _RESTART_DELAY = 1.0
 _END_LIMIT = 5.0
-
-
-@dataclass(slots=True, eq=False)
-class _Worker:
-    process: asyncio.subprocess.Process
-    channel: Channel
-    ready: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Workers:
@@ -63,8 +56,11 @@ class Workers:
         self._sent_tls: ServerTls | None = None
         self._shed = shed
         self._interval = balance_interval
-        self._workers: list[_Worker] = []
+        self._workers: list[Worker] = []
+        self._listening = False
         self._stopping = False
+        self._moves = Moves()
+        self._everywhere = Everywhere(plane, self._serving, self._moves)
 
     async def run(self) -> None:
         """Keep the replicas running, until cancelled."""
@@ -73,21 +69,33 @@ class Workers:
                 tasks.create_task(self._keep(number))
             tasks.create_task(self._balance())
 
-    async def wait_ready(self, timeout: float = _START_LIMIT) -> None:
-        """Until all replicas listen."""
-        async with asyncio.timeout(timeout):
-            while len(self._ready()) < self._count:
+    async def wait_loaded(self) -> None:
+        """Until all replicas have all objects."""
+        await self._until_all(lambda worker: worker.loaded)
+
+    async def listen(self) -> None:
+        """Have all replicas let proxies in, now and whenever one is started again."""
+        self._listening = True
+        for worker in self._workers:
+            if worker.loaded:
+                worker.listen()
+        await self._until_all(lambda worker: worker.ready)
+
+    async def _until_all(self, condition: Callable[[Worker], bool]) -> None:
+        async with asyncio.timeout(_START_LIMIT):
+            while sum(map(condition, self._workers)) < self._count:
                 await asyncio.sleep(0.05)
 
     async def stop(self, grace: float) -> None:
-        """Have replicas end their streams, and end them."""
+        """Have replicas end their streams, and end them. `run` must go on meanwhile."""
         self._stopping = True
-        for worker in self._workers:
+        workers = tuple(self._workers)
+        for worker in workers:
             worker.channel.notify("stop")
-        ends = [asyncio.ensure_future(worker.process.wait()) for worker in self._workers]
+        ends = [asyncio.ensure_future(worker.process.wait()) for worker in workers]
         if ends:
             await asyncio.wait(ends, timeout=grace + 3.0)
-        for worker in self._workers:
+        for worker in workers:
             if worker.process.returncode is None:
                 worker.process.kill()
 
@@ -108,11 +116,9 @@ class Workers:
 
     # Asked by whoever wants to know
 
-    async def wait_for(self, version: int, timeout: float) -> list[Acknowledgement]:
-        """What each replica's proxies have acknowledged, see `DiscoveryServer.wait_for`."""
-        asked = {"version": version, "timeout": timeout}
-        answers = await self._ask("wait", asked, timeout + 5.0)
-        return [msgspec.convert(answer, type=Acknowledgement) for answer in answers]
+    async def wait_for(self, version: int, timeout: float) -> Acknowledgement:
+        """See `lateen.serve.everywhere.Everywhere.wait_for`."""
+        return await self._everywhere.wait_for(version, timeout)
 
     async def statuses(self) -> list[Mapping[str, Value]]:
         """``proxies`` and ``scopes`` of each replica, with its ``pid``."""
@@ -146,8 +152,12 @@ class Workers:
             begun = time.monotonic()
             worker = await self._start()
             self._workers.append(worker)
+            if self._stopping:
+                worker.channel.notify("stop")
             try:
                 await worker.channel.run()
+                if not self._stopping:
+                    self._moves.died(worker.proxies)
                 async with asyncio.timeout(_END_LIMIT):
                     await worker.process.wait()
             except TimeoutError:
@@ -163,26 +173,22 @@ class Workers:
             _log.error("replica %d ended with status %s; it is started again", number + 1, code)
             await asyncio.sleep(max(0.0, _RESTART_DELAY - (time.monotonic() - begun)))
 
-    async def _start(self) -> _Worker:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "lateen.serve.replica",
-                "--descriptor", str(theirs.fileno()), *self._arguments,
-                pass_fds=(theirs.fileno(),), stdin=asyncio.subprocess.DEVNULL,
-            )  # fmt: skip
-        worker: _Worker
+    async def _start(self) -> Worker:
+        worker: Worker
 
         async def told(name: str, value: Value) -> Value:
-            if name == "ready":
-                worker.ready.set()
+            if name == "loaded":
+                worker.loaded = True
+                if self._listening:
+                    worker.listen()
+            elif name == "ready":
+                worker.ready = True
             elif name == "push":
                 self._plane.push_everything()
             elif name == "rejected":
                 self._plane.rejected_elsewhere(value)
 
-        worker = _Worker(process, Channel(told))
-        await worker.channel.open(ours)
+        worker = await start(self._arguments, told)
         plane = self._plane
         self._tell_tls([worker])
         worker.channel.notify(
@@ -208,12 +214,13 @@ class Workers:
             await self._shed_surplus()
 
     async def _shed_surplus(self) -> None:
-        ready = self._ready()
-        if not ready:
-            return
+        ready = [worker for worker in self._workers if worker.ready]
+        if not ready or self._everywhere.waits:
+            return  # who moves now would be missing in the answer
         try:
-            figures = [await worker.channel.call("figures") for worker in ready]
-            counts = [len(self._plane.server.connections), *(f["proxies"] for f in figures)]
+            for worker in ready:
+                await worker.ask_proxies()
+            counts = [len(self._plane.server.connections), *(len(w.proxies) for w in ready)]
             for index, surplus in enumerate(surpluses(counts)):
                 if surplus and index == 0:
                     await self._shed(surplus)
@@ -222,7 +229,7 @@ class Workers:
         except (ChannelClosed, CallFailed, TimeoutError, LookupError, OSError) as error:
             _log.warning("cannot balance proxies over replicas: %r", error)
 
-    def _tell_tls(self, workers: Iterable[_Worker]) -> None:
+    def _tell_tls(self, workers: Iterable[Worker]) -> None:
         tls = self._tls()
         for worker in workers:
             worker.channel.notify("certificate", [tls.key, tls.chain, tls.trust_bundle])
@@ -231,12 +238,12 @@ class Workers:
         for worker in self._workers:
             worker.channel.notify(name, value)
 
-    def _ready(self) -> list[_Worker]:
-        return [worker for worker in self._workers if worker.ready.is_set()]
+    def _serving(self) -> list[Worker]:
+        return [worker for worker in self._workers if worker.told_to_listen]
 
     async def _ask(self, name: str, value: Value = None, timeout: float = 10.0) -> list[Value]:
         """The answers of all replicas; one that just died has no proxies to speak of."""
-        asked = (worker.channel.call(name, value, timeout) for worker in self._ready())
+        asked = (worker.channel.call(name, value, timeout) for worker in self._serving())
         answers = await asyncio.gather(*asked, return_exceptions=True)
         for answer in answers:
             if isinstance(answer, BaseException) and not isinstance(

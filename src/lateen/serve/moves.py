@@ -1,0 +1,40 @@
+"""Proxies whose process has died: they are on their way to another one.
+
+Whoever waits for an acknowledgement waits for them as well, for some time: no process speaks for
+them at the moment, but they run the configuration of before.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+EXPECTED_WITHIN = 15.0
+"""Seconds after which a proxy that has not come back counts as gone. Envoy tries again after half a
+second at first and after some seconds when that fails."""
+
+
+class Moves:
+    """Who is on the way, by node id."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.deaths = 0
+        """How many processes have died."""
+        self._clock = clock
+        self._since: dict[str, float] = {}
+
+    def died(self, proxies: Iterable[str]) -> None:
+        """A process is gone, and with it the connections of these proxies."""
+        self.deaths += 1
+        self._since.update(dict.fromkeys(proxies, self._clock()))
+
+    def forget(self, proxies: Iterable[str]) -> None:
+        """These are connected again, or will never be."""
+        for proxy in proxies:
+            self._since.pop(proxy, None)
+
+    def away(self) -> list[str]:
+        """Node ids of those who have not come back yet and may still."""
+        oldest = self._clock() - EXPECTED_WITHIN
+        self._since = {proxy: since for proxy, since in self._since.items() if since > oldest}
+        return sorted(self._since)
