@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from lateen.cli import output
+from lateen.cli.apply import print_wait
 from lateen.cli.bring_up import urls
 from lateen.cli.columns import pod_phase, pod_ready, pod_restarts
 from lateen.cli.config import SUMMARIES, split
@@ -144,6 +145,20 @@ def test_a_config_dump_is_summarised_with_the_rule_behind_each_cluster() -> None
             "destination-rule default/reviews",
         )
     ]
+
+
+def test_proxies_that_are_behind_are_named_with_the_reason(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    laggards = [
+        {"proxy": "web-1.shop", "types": [], "rejection": "process 7 does not answer"},
+        {"proxy": "web-2.shop", "types": ["cds"], "rejection": ""},
+    ]
+    print_wait({"acknowledged": False, "proxies": 1, "laggards": laggards}, 5)
+
+    _, first, second, _ = capsys.readouterr().out.splitlines()
+    assert first.strip() == "web-1.shop: process 7 does not answer"
+    assert second.strip() == "web-2.shop"
 
 
 def test_table_cells_are_never_cut(capsys: pytest.CaptureFixture[str]) -> None:

@@ -107,6 +107,6 @@ def print_wait(waited: dict[str, Any] | None, timeout: float) -> None:
         return
     say(WARN, f"not live everywhere after {timeout:g} s; these proxies have not acknowledged:")
     for laggard in waited.get("laggards", []):
-        reason = f": {laggard['reason']}" if laggard.get("reason") else ""
+        reason = f": {laggard['rejection']}" if laggard.get("rejection") else ""
         out.print(f"    {escape(laggard['proxy'])}{escape(reason)}")
     out.print("  [dim]→[/] `lateen status` shows what each proxy has and what it rejected")
