@@ -19,8 +19,12 @@ from benchmarks.scale.mesh import Size, objects
 from benchmarks.scale.peer import Peer, PeerOptions, write_mesh
 from benchmarks.scale.plane import LateenPlane, Plane, proxy_specs
 from benchmarks.scale.report import scaling_plots, table
-from benchmarks.scale.scenarios import SCENARIOS, Bench, Result
+from benchmarks.scale.scenarios import SCENARIOS as _OF_ANY_SERVER
+from benchmarks.scale.scenarios import Bench, Result
+from benchmarks.scale.worker_loss import worker_loss
 from lateen.pki.authority import Authority, load
+
+SCENARIOS = {**_OF_ANY_SERVER, "worker-loss": worker_loss}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -51,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(table([result]), file=sys.stderr, flush=True)
             results.append(result)
     else:
-        names = tuple(SCENARIOS) if options.scenario == "all" else (options.scenario,)
+        names = tuple(_OF_ANY_SERVER) if options.scenario == "all" else (options.scenario,)
         results = _run(options, size, names)
     _write(options, results)
     return 1 if any(result.errors for result in results) else 0
@@ -146,7 +150,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.scale",
         description="Put a control plane under load and measure what a change costs.",
-        epilog="`all` runs every scenario, `grid` two of them over many sizes, `manifest` prints "
+        epilog="`all` runs every scenario but worker-loss (which needs --server-option=--workers "
+        "--server-option=3 or the like), `grid` two of them over many sizes, `manifest` prints "
         "the mesh as a List for a peer (--target).",
     )
     parser.add_argument("scenario", choices=(*SCENARIOS, "all", "grid", "manifest"))

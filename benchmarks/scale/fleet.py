@@ -8,6 +8,7 @@ import os
 import select
 import ssl
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -50,6 +51,10 @@ class Report:
     totals: Totals = field(default_factory=Totals)
     last_message_at: float = 0.0
     errors: list[str] = field(default_factory=list)
+    ended: int = 0
+    """Streams that the server ended with a status."""
+    cut: int = 0
+    """Streams that broke off."""
     cpu_s: float = 0.0
 
     def merge(self, other: Report) -> None:
@@ -57,7 +62,8 @@ class Report:
         self.connected += other.connected
         for name in ("complete", "complete_at", "first_at", "seen_at", "errors"):
             getattr(self, name).extend(getattr(other, name))
-        self.reached += other.reached
+        for name in ("reached", "ended", "cut"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
         for name in ("messages", "bytes", "resources", "removed"):
             setattr(self.totals, name, getattr(self.totals, name) + getattr(other.totals, name))
         self.last_message_at = max(self.last_message_at, other.last_message_at)
@@ -113,6 +119,10 @@ class Fleet:
     def holders(self, type_url: str, name: str) -> int:
         """How many proxies hold a resource."""
         return sum(self._ask("holders", type_url, name))
+
+    def versions(self, type_url: str, name: str) -> Counter[str]:
+        """How many proxies hold which version of a resource ("": none)."""
+        return sum(self._ask("versions", type_url, name), Counter())
 
     def names(self, type_url: str) -> set[str]:
         """All names of a type that any proxy holds."""
@@ -193,6 +203,7 @@ class _Worker:
         self._watched = ("", "")
         self._last_message = 0.0
         self._errors: list[str] = []
+        self._ended = self._cut = 0
 
     def run(self) -> None:
         while True:
@@ -236,12 +247,14 @@ class _Worker:
     def _on_mark(self, type_url: str, name: str) -> None:
         self._watched = (type_url, name)
         self._errors.clear()
+        self._ended = self._cut = 0
         for proxy in self._proxies:
             proxy.seen_at = 0.0
             proxy.totals = Totals()
 
     def _on_report(self) -> Report:
         report = Report(last_message_at=self._last_message, errors=self._errors[:20])
+        report.ended, report.cut = self._ended, self._cut
         report.cpu_s = time.process_time()
         for proxy in self._proxies:
             report.connected += proxy.stream is not None and bool(proxy.first_at)
@@ -262,6 +275,9 @@ class _Worker:
 
     def _on_holders(self, type_url: str, name: str) -> int:
         return sum(name in proxy.held.get(type_url, ()) for proxy in self._proxies)
+
+    def _on_versions(self, type_url: str, name: str) -> Counter[str]:
+        return Counter(proxy.held.get(type_url, {}).get(name, "") for proxy in self._proxies)
 
     def _on_names(self, type_url: str) -> set[str]:
         states = {id(held): held for p in self._proxies if (held := p.held.get(type_url))}
@@ -320,6 +336,10 @@ class _Worker:
 
     def _failed(self, proxy: SimulatedProxy, error: Exception) -> None:
         self._errors.append(f"{proxy.spec.name}.{proxy.spec.namespace}: {error}")
+        if proxy.first_at:
+            by_server = isinstance(error, StreamEnded) and error.with_status
+            self._ended += by_server
+            self._cut += not by_server
         if proxy.stream is not None:
             self._drop(proxy)
         if self._wanted:

@@ -28,6 +28,10 @@ _TEXT = re.compile(rb"[ -~]{6,}")
 class StreamEnded(Exception):
     """The server ended the stream or the connection; the message says what it said."""
 
+    def __init__(self, message: str, *, with_status: bool = False) -> None:
+        super().__init__(message)
+        self.with_status = with_status
+
 
 @dataclass(slots=True)
 class Endpoint:
@@ -194,7 +198,7 @@ class Http2Stream:
             self._out += _frame(_PING, 1, 0, payload)
         elif kind == _HEADERS and flags & 1:
             words = b" ".join(_TEXT.findall(payload)).decode()
-            raise StreamEnded(f"the server ended the stream: {words}")
+            raise StreamEnded(f"the server ended the stream: {words}", with_status=True)
         elif kind in (_RESET, _GOAWAY):
             raise StreamEnded(f"the server said {'RST_STREAM' if kind == _RESET else 'GOAWAY'}")
 

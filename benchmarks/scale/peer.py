@@ -15,7 +15,8 @@ from pathlib import Path
 
 from benchmarks.scale.fleet import Place
 from benchmarks.scale.mesh import Raw, Size, objects
-from benchmarks.scale.plane import process_cpu, process_rss_mb, scrape
+from benchmarks.scale.plane import Process, scrape
+from benchmarks.scale.processes import tree_cpu, tree_rss_mb
 
 _START_LIMIT = 180.0
 STILL, CHANGING = "still", "changing"
@@ -90,11 +91,19 @@ class Peer:
 
     def cpu(self) -> float:
         """See `Plane`."""
-        return self._reading(process_cpu)
+        return self._reading(tree_cpu)
 
     def rss_mb(self) -> float:
         """See `Plane`."""
-        return self._reading(process_rss_mb)
+        return self._reading(tree_rss_mb)
+
+    def processes(self) -> list[Process]:
+        """See `Plane`."""
+        return []
+
+    def kill(self, pid: int) -> None:
+        """See `Plane`."""
+        raise SystemExit("nobody knows which processes of this server have proxies")
 
     def counters(self) -> dict[str, float]:
         """See `Plane`."""

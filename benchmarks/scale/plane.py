@@ -12,7 +12,7 @@ import time
 import urllib.request
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from envoy.config.core.v3 import base_pb2
 
@@ -27,6 +27,7 @@ from benchmarks.scale.mesh import (
     pod_name,
     proxy_places,
 )
+from benchmarks.scale.processes import tree_cpu, tree_rss_mb
 from benchmarks.scale.proxy import ProxySpec
 from lateen.api.resource import Provenance
 from lateen.model.service import WorkloadIdentity
@@ -36,8 +37,14 @@ from lateen.source.client import Client
 from lateen.source.store import Store, Write
 from lateen.source.writing import Document, Writer
 
-_TICKS = os.sysconf("SC_CLK_TCK")
 _START_LIMIT = 120.0
+
+
+class Process(NamedTuple):
+    """A process of a server, with the number of proxies that it has."""
+
+    pid: int
+    proxies: int
 
 
 class Plane(Protocol):
@@ -57,10 +64,16 @@ class Plane(Protocol):
         """End the server and start it again over the same state."""
 
     def cpu(self) -> float:
-        """CPU seconds used so far (0 when unknown)."""
+        """CPU seconds that all its processes have used so far (0 when unknown)."""
 
     def rss_mb(self) -> float:
-        """Resident memory in MB (0 when unknown)."""
+        """Resident memory of all its processes in MB, shared pages once (0 when unknown)."""
+
+    def processes(self) -> list[Process]:
+        """Those that serve proxies, the first one first (empty when unknown)."""
+
+    def kill(self, pid: int) -> None:
+        """End one of `processes` at once."""
 
     def counters(self) -> dict[str, float]:
         """Prometheus counters and gauges, summed over their labels (empty when unknown)."""
@@ -113,10 +126,10 @@ class LateenPlane:
         path = f"/api/v1/namespaces/{namespace}/pods/{name}/status"
         self._client.request("PATCH", path, {"status": status})
 
-    def restart(self) -> None:
-        """See `Plane`."""
+    def restart(self, number: int = signal.SIGKILL) -> None:
+        """See `Plane`. ``number`` is the signal that ends it."""
         assert self._process is not None
-        self._process.kill()
+        self._process.send_signal(number)
         self._process.wait()
         (self._state / "api.sock").unlink(missing_ok=True)
         self.ready_s = self._start()
@@ -124,12 +137,21 @@ class LateenPlane:
     def cpu(self) -> float:
         """See `Plane`."""
         assert self._process is not None
-        return process_cpu(self._process.pid)
+        return tree_cpu(self._process.pid)
 
     def rss_mb(self) -> float:
         """See `Plane`."""
         assert self._process is not None
-        return process_rss_mb(self._process.pid)
+        return tree_rss_mb(self._process.pid)
+
+    def processes(self) -> list[Process]:
+        """See `Plane`."""
+        rows = self._client.request("GET", "/lateen/v1/status").get("workers", [])
+        return [Process(row["pid"], row["proxies"]) for row in rows]
+
+    def kill(self, pid: int) -> None:
+        """See `Plane`."""
+        os.kill(pid, signal.SIGKILL)
 
     def counters(self) -> dict[str, float]:
         """See `Plane`."""
@@ -145,6 +167,11 @@ class LateenPlane:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+    def wait(self, timeout: float) -> Raw:
+        """Wait until all proxies have the newest revision; returns what the control plane says."""
+        found: Raw = self._client.request("GET", f"/lateen/v1/wait?timeout={timeout}")
+        return found
 
     def log(self) -> str:
         """What the control plane has logged."""
@@ -243,19 +270,6 @@ def _node(size: Size, service: int, index: int) -> bytes:
     )
     body: bytes = node.SerializeToString()
     return body
-
-
-def process_cpu(pid: int) -> float:
-    """CPU seconds of a process and its threads (``/proc/PID/stat``)."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
-
-
-def process_rss_mb(pid: int) -> float:
-    """Resident memory of a process in MB."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
-    return int(line.split()[1]) / 1024
 
 
 def scrape(url: str) -> dict[str, float]:

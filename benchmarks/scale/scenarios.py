@@ -22,7 +22,7 @@ from benchmarks.scale.mesh import (
 from benchmarks.scale.plane import Plane
 from benchmarks.scale.wire import ENDPOINT, LISTENER, ROUTE
 
-_QUIET = 0.5
+QUIET = 0.5
 """Seconds without a message after which a change counts as delivered everywhere."""
 _COUNTERS = ("lateen_translations_total", "lateen_xds_messages_encoded_total")
 
@@ -95,7 +95,7 @@ class Bench:
 
 
 @dataclass(slots=True)
-class _Meter:
+class Meter:
     """Sums over the repetitions of a scenario."""
 
     bench: Bench
@@ -160,11 +160,11 @@ class _Meter:
 
 def cold_connect(bench: Bench) -> Result:
     """All proxies connect at once and hold nothing; acknowledged means complete."""
-    meter = _Meter(bench)
+    meter = Meter(bench)
     meter.start()
-    begun, report = _connect(bench)
+    begun, report = connect_all(bench)
     meter.add(begun, report.complete_at, report)
-    settled = bench.fleet.settle(_QUIET, 30)
+    settled = bench.fleet.settle(QUIET, 30)
     meter.extra["complete"] = len(settled.complete_at)
     meter.extra["idle_cpu_percent"] = _idle_cpu(bench)
     return meter.result("cold-connect")
@@ -197,7 +197,7 @@ def private_route_change(bench: Bench) -> Result:
     """A VirtualService that only its own namespace sees gets another timeout."""
     service = _http_service(bench.size)
     bench.plane.apply([virtual_service(bench.size, service, 99, ".")], wait=True)
-    bench.fleet.settle(_QUIET, 30)
+    bench.fleet.settle(QUIET, 30)
     return _changes(
         bench,
         "private-route-change",
@@ -217,7 +217,7 @@ def namespace_policy(bench: Bench) -> Result:
         bench.plane.apply([peer_authentication(space, mode)])
 
     bench.plane.apply([peer_authentication(space, "STRICT")], wait=True)
-    bench.fleet.settle(_QUIET, 30)
+    bench.fleet.settle(QUIET, 30)
     expected = _proxies_in(bench.size, space)
     return _changes(bench, "namespace-policy", LISTENER, "", change, expected=expected)
 
@@ -230,15 +230,15 @@ def mesh_policy(bench: Bench) -> Result:
         bench.plane.apply([peer_authentication("istio-system", mode)])
 
     bench.plane.apply([peer_authentication("istio-system", "STRICT")], wait=True)
-    bench.fleet.settle(_QUIET, 30)
+    bench.fleet.settle(QUIET, 30)
     return _changes(bench, "mesh-policy", LISTENER, "", change, expected=0)
 
 
 def rolling_restart(bench: Bench) -> Result:
     """A fifth of all services restart: their pods get other addresses, one after the other."""
-    meter = _Meter(bench)
-    _, report = _connect(bench)
-    bench.fleet.settle(_QUIET, 30)
+    meter = Meter(bench)
+    _, report = connect_all(bench)
+    bench.fleet.settle(QUIET, 30)
     bench.fleet.mark(ENDPOINT)
     meter.start()
     begun = time.monotonic()
@@ -246,7 +246,7 @@ def rolling_restart(bench: Bench) -> Result:
         for index in range(bench.size.endpoints):
             bench.move_pod(service, index, 1)
     changed = time.monotonic()
-    report = bench.fleet.settle(max(_QUIET, 3 * bench.debounce), bench.limit)
+    report = bench.fleet.settle(max(QUIET, 3 * bench.debounce), bench.limit)
     meter.add(begun, [*report.seen_at[:1], report.last_message_at], report)
     meter.extra["changing_s"] = round(changed - begun, 2)
     meter.extra["after_last_change_ms"] = round((report.last_message_at - changed) * 1000, 1)
@@ -255,24 +255,24 @@ def rolling_restart(bench: Bench) -> Result:
 
 def reconnect(bench: Bench) -> Result:
     """The server is killed and comes back; all proxies return with what they hold."""
-    meter = _Meter(bench)
-    _connect(bench)
-    bench.fleet.settle(_QUIET, 30)
+    meter = Meter(bench)
+    connect_all(bench)
+    bench.fleet.settle(QUIET, 30)
     bench.fleet.disconnect()
     bench.plane.restart()
     bench.fleet.mark()
     meter.start(fresh=True)
     meter.cpu = bench.plane.cpu()
-    begun, report = _connect(bench)
+    begun, report = connect_all(bench)
     meter.add(begun, report.complete_at, report)
     return meter.result("reconnect")
 
 
 def churn(bench: Bench) -> Result:
     """Endpoints, routes and policies change all the time; memory must not grow."""
-    meter = _Meter(bench)
-    _connect(bench)
-    bench.fleet.settle(_QUIET, 30)
+    meter = Meter(bench)
+    connect_all(bench)
+    bench.fleet.settle(QUIET, 30)
     bench.fleet.mark()
     meter.start()
     begun, turn = time.monotonic(), 0
@@ -291,7 +291,7 @@ def churn(bench: Bench) -> Result:
             bench.plane.apply([peer_authentication(namespace_of(size, turn), mode)])
         memory.append(bench.plane.rss_mb())
         time.sleep(0.1)
-    report = bench.fleet.settle(max(_QUIET, 3 * bench.debounce), bench.limit)
+    report = bench.fleet.settle(max(QUIET, 3 * bench.debounce), bench.limit)
     meter.add(begun, [report.last_message_at], report)
     warm = memory[len(memory) // 5 :] or memory
     half = len(warm) // 2
@@ -306,8 +306,8 @@ def churn(bench: Bench) -> Result:
 
 def slow_readers(bench: Bench) -> Result:
     """A tenth of the proxies stop reading while routes change; the others must not notice."""
-    _connect(bench)
-    bench.fleet.settle(_QUIET, 30)
+    connect_all(bench)
+    bench.fleet.settle(QUIET, 30)
     before = bench.plane.rss_mb()
     stuck = max(1, bench.size.proxies // 10)
     bench.fleet.stop_reading(stuck)
@@ -323,7 +323,7 @@ def slow_readers(bench: Bench) -> Result:
     )
     grown = round(bench.plane.rss_mb() - before, 1)
     bench.fleet.stop_reading(0)
-    bench.fleet.settle(_QUIET, 60)
+    bench.fleet.settle(QUIET, 60)
     return _with(result, stuck=stuck, memory_growth_mb=grown)
 
 
@@ -332,8 +332,8 @@ def nack(bench: Bench) -> Result:
 
     A control plane that takes refused configuration back from everyone sends it twice.
     """
-    _connect(bench)
-    bench.fleet.settle(_QUIET, 30)
+    connect_all(bench)
+    bench.fleet.settle(QUIET, 30)
     refusing = max(1, bench.size.proxies // 10)
     bench.fleet.refuse(refusing, "the rig refuses this")
     result = _changes(
@@ -381,18 +381,18 @@ def _changes(
     not known, then silence ends the wait.
     """
     if connect:
-        _connect(bench)
+        connect_all(bench)
     fleet = bench.fleet
-    fleet.settle(_QUIET, 30)
+    fleet.settle(QUIET, 30)
     if expected is None:
         expected = fleet.holders(type_url, name)
-    meter = _Meter(bench)
+    meter = Meter(bench)
     # The first change of a kind loads code and fills caches that later ones find.
     fleet.mark(type_url, name)
     change(1)
     if expected:
         _wait_for_acknowledgements(bench, expected)
-    fleet.settle(max(_QUIET, 3 * bench.debounce), bench.limit)
+    fleet.settle(max(QUIET, 3 * bench.debounce), bench.limit)
     meter.start()
     for turn in range(2, bench.repetitions + 2):
         fleet.mark(type_url, name)
@@ -400,7 +400,7 @@ def _changes(
         change(turn)
         if expected:
             _wait_for_acknowledgements(bench, expected)
-        report = fleet.settle(max(_QUIET, 3 * bench.debounce), bench.limit)
+        report = fleet.settle(max(QUIET, 3 * bench.debounce), bench.limit)
         meter.add(begun, report.seen_at, report)
         if expected and len(report.seen_at) < expected:
             meter.errors.append(f"{len(report.seen_at)} of {expected} proxies acknowledged")
@@ -411,7 +411,7 @@ def _wait_for_acknowledgements(bench: Bench, count: int) -> None:
     bench.fleet.wait(lambda report: len(report.seen_at) >= count, bench.limit, poll=0.02)
 
 
-def _connect(bench: Bench) -> tuple[float, Report]:
+def connect_all(bench: Bench) -> tuple[float, Report]:
     """Connect all proxies; returns when that began and the report when all were complete."""
     fleet = bench.fleet
     report = fleet.report()

@@ -1,0 +1,139 @@
+"""A server of several processes and many proxies that move between them: nothing is sent twice.
+
+Counts only, with a real control plane and real streams; no bound is on time.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from benchmarks.scale.fleet import Fleet, Report
+from benchmarks.scale.mesh import Size, cluster_of, virtual_service
+from benchmarks.scale.plane import LateenPlane, proxy_specs
+from benchmarks.scale.processes import process_tree, tree_cpu, tree_rss_mb
+from benchmarks.scale.scenarios import Bench, connect_all
+from benchmarks.scale.wire import ENDPOINT
+from benchmarks.scale.worker_loss import worker_loss
+
+SIZE = Size(services=20, endpoints=3, proxies=45, namespaces=3)
+CLUSTER = cluster_of(SIZE, 0)
+WORKERS = 3
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture(scope="module")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LateenPlane]:
+    options = ("--debounce", "0.05", "--workers", str(WORKERS), "--balance-interval", "1")
+    plane = LateenPlane(tmp_path_factory.mktemp("replicas"), SIZE, options=options)
+    yield plane
+    plane.close()
+
+
+@pytest.fixture(scope="module")
+def bench(plane: LateenPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    specs = proxy_specs(SIZE, tmp_path_factory.mktemp("certificates"), plane.authority)
+    fleet = Fleet(specs, plane.place, delta=True, workers=1)
+    bench = Bench(SIZE, plane, fleet, "delta", 1, debounce=0.05, duration=3.0, limit=60.0)
+    connect_all(bench)
+    yield bench
+    fleet.close()
+
+
+def test_a_process_that_dies_costs_connections_and_no_resources(bench: Bench) -> None:
+    result = worker_loss(bench)
+
+    assert result.errors == ()
+    assert result.extra["moved"] > 0
+    assert result.resources_sent == 0
+    assert len(bench.plane.processes()) == WORKERS
+    assert sum(process.proxies for process in bench.plane.processes()) == SIZE.proxies
+
+
+def test_a_change_meanwhile_reaches_every_proxy_once(bench: Bench) -> None:
+    settled(bench)
+    [before] = bench.fleet.versions(ENDPOINT, CLUSTER)
+    bench.fleet.mark()
+
+    bench.plane.kill(busiest(bench))
+    bench.move_pod(0, 1, 1)
+    bench.fleet.wait(lambda _: before not in bench.fleet.versions(ENDPOINT, CLUSTER), bench.limit)
+    report = settled(bench)
+
+    [(after, holders)] = bench.fleet.versions(ENDPOINT, CLUSTER).items()
+    assert (after != before, holders) == (True, SIZE.proxies)
+    assert report.totals.resources == SIZE.proxies
+
+
+def test_who_waits_for_a_change_waits_for_proxies_that_lost_their_process(
+    bench: Bench, plane: LateenPlane
+) -> None:
+    settled(bench)
+    assert plane.wait(30)["acknowledged"]
+    held = bench.fleet.versions(ENDPOINT, CLUSTER)
+
+    plane.kill(busiest(bench))
+    bench.move_pod(0, 1, 2)
+    found = plane.wait(60)
+
+    assert (found["acknowledged"], found["proxies"], found["laggards"]) == (True, SIZE.proxies, [])
+    assert not bench.fleet.versions(ENDPOINT, CLUSTER) & held
+
+
+def test_a_process_that_does_not_answer_has_acknowledged_nothing(
+    bench: Bench, plane: LateenPlane
+) -> None:
+    settled(bench)
+    stuck = busiest(bench)
+    assert plane.wait(30)["acknowledged"]
+
+    os.kill(stuck, signal.SIGSTOP)
+    try:
+        plane.apply([virtual_service(SIZE, 0, 7)])
+        found = plane.wait(1)
+    finally:
+        os.kill(stuck, signal.SIGCONT)
+
+    assert found["laggards"]
+    assert not found["acknowledged"]
+    assert all("does not answer" in item["rejection"] for item in found["laggards"])
+    assert plane.wait(60)["acknowledged"]
+
+
+def test_all_processes_are_measured(plane: LateenPlane) -> None:
+    [first, *others] = [process.pid for process in plane.processes()]
+
+    assert set(process_tree(first)) >= {first, *others}
+    assert tree_cpu(first) > sum(tree_cpu(pid) for pid in others) > 0
+    alone = [tree_rss_mb(pid) for pid in others]
+    assert max(alone) < tree_rss_mb(first) < tree_rss_mb(first) + sum(alone)
+
+
+def test_streams_end_with_a_status_and_a_new_start_sends_nothing(
+    bench: Bench, plane: LateenPlane
+) -> None:
+    settled(bench)
+    bench.fleet.mark()
+
+    plane.restart(signal.SIGTERM)
+    report = settled(bench)
+
+    assert report.cut == 0
+    assert report.ended >= SIZE.proxies  # some are moved once more, to balance the new processes
+    assert report.totals.resources == 0
+
+
+def busiest(bench: Bench) -> int:
+    """The process, not the first one, that has the most proxies."""
+    return max(bench.plane.processes()[1:], key=lambda process: process.proxies).pid
+
+
+def settled(bench: Bench) -> Report:
+    """Wait until all processes are there and all proxies connected."""
+    bench.fleet.wait(lambda _: len(bench.plane.processes()) == WORKERS, bench.limit, poll=0.2)
+    bench.fleet.wait(lambda found: found.connected == SIZE.proxies, bench.limit)
+    return bench.fleet.settle(0.5, 30)
