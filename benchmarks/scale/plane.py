@@ -99,7 +99,7 @@ class LateenPlane:
         self._port, self._metrics = free_port(), free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._state.mkdir(mode=0o700)
-        fill_store(self._state / "store.db", objects(size))
+        fill_store(self.store, objects(size))
         self._client = Client(self._state / "api.sock", timeout=120)
         self.ready_s = self._start()
         """Seconds from the start of the process to readiness, the whole mesh loaded."""
@@ -126,13 +126,26 @@ class LateenPlane:
         path = f"/api/v1/namespaces/{namespace}/pods/{name}/status"
         self._client.request("PATCH", path, {"status": status})
 
-    def restart(self, number: int = signal.SIGKILL) -> None:
-        """See `Plane`. ``number`` is the signal that ends it."""
+    def restart(self) -> None:
+        """See `Plane`."""
+        self.stop(signal.SIGKILL)
+        self.start()
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """End it with a signal."""
         assert self._process is not None
         self._process.send_signal(number)
         self._process.wait()
         (self._state / "api.sock").unlink(missing_ok=True)
+
+    def start(self) -> None:
+        """Start it again after `stop`."""
         self.ready_s = self._start()
+
+    @property
+    def store(self) -> Path:
+        """The file with its objects."""
+        return self._state / "store.db"
 
     def cpu(self) -> float:
         """See `Plane`."""
