@@ -45,12 +45,12 @@ def worker_loss(bench: Bench) -> Result:
     meter.extra["moved"] = len(moved)
     for name, condition in (
         ("back_ms", lambda now: len(now) == len(before) and killed.pid not in _pids(now)),
-        ("balanced_ms", lambda now: not any(surpluses([process.proxies for process in now]))),
+        ("balanced_ms", lambda now: _balanced([process.proxies for process in now], fleet.size)),
     ):
         _wait(bench, condition)
         meter.extra[name] = round((time.monotonic() - begun) * 1000, 1)
-    fleet.wait(lambda found: found.connected == fleet.size, bench.limit)
-    report = fleet.settle(QUIET, 30)
+    fleet.settle(QUIET, 30)
+    report = fleet.wait(lambda found: found.connected == fleet.size, bench.limit)
     meter.extra["moved_back"] = _since(report, settled)
     # Connections that end are what this is about.
     report.errors.clear()
@@ -64,6 +64,10 @@ def worker_loss(bench: Bench) -> Result:
 def _since(report: Report, begun: float) -> int:
     """How many proxies have connected anew and are complete again."""
     return sum(at > begun for at in report.complete_at)
+
+
+def _balanced(counts: list[int], size: int) -> bool:
+    return sum(counts) == size and not any(surpluses(counts))
 
 
 def _pids(processes: list[Process]) -> set[int]:
