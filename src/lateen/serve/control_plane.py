@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import datetime
 import functools
-import json
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,17 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import msgspec
-
 from lateen.api.findings import Finding
 from lateen.api.meshconfig import MeshConfig
-from lateen.api.parse import parse_object, to_raw
-from lateen.api.resource import ObjectKey, Provenance, Resource
+from lateen.api.resource import ObjectKey
 from lateen.model.change import Change
 from lateen.model.snapshot import EMPTY, Snapshot, apply, with_mesh
 from lateen.pki.authority import DEFAULT_TTL, Authority, ServerCertificate, load_or_create
-from lateen.pki.files import replace_file
 from lateen.pki.tokens import TokenSigner
+from lateen.serve import quarantine_file
 from lateen.serve.evidence import Evidence, Question, evidence
 from lateen.serve.feed import decode_rejection
 from lateen.serve.generator import ConfigGenerator
@@ -180,7 +176,7 @@ class ControlPlane:
     def load(self) -> None:
         """Read everything the store holds and begin to serve it."""
         batch = self._source.start()
-        for entry in _read_quarantine(self.options.state_dir / _QUARANTINE_FILE, batch.changes):
+        for entry in quarantine_file.read(self.options.state_dir / _QUARANTINE_FILE, batch.changes):
             self.quarantine.restore(entry)
         self._take(batch)
         self.server.set_ready()
@@ -338,11 +334,7 @@ class ControlPlane:
 
     def _quarantine_changed(self) -> None:
         self.metrics.quarantined.set(len(self.quarantine))
-        entries = [_entry_data(entry) for entry in self.quarantine.entries]
-        try:
-            replace_file(self.options.state_dir / _QUARANTINE_FILE, json.dumps(entries).encode())
-        except OSError as error:
-            _log.warning("cannot remember quarantined objects: %s", error)
+        quarantine_file.write(self.options.state_dir / _QUARANTINE_FILE, self.quarantine.entries)
 
     # Waiting
 
@@ -388,62 +380,6 @@ class ControlPlane:
     def close(self) -> None:
         """End following the store."""
         self._source.close()
-
-
-@dataclass(frozen=True, slots=True)
-class _Remembered:
-    """An entry of the quarantine file."""
-
-    key: ObjectKey
-    revision: str
-    words: str
-    proxy: str
-    resources: list[str]
-    since: float
-    good: dict[str, object] | None = None
-    good_path: str = ""
-    good_line: int = 0
-    good_document: int = 0
-
-
-def _entry_data(entry: Quarantined) -> dict[str, object]:
-    good = entry.good
-    remembered = _Remembered(
-        key=entry.refused.key,
-        revision=entry.revision,
-        words=entry.words,
-        proxy=entry.proxy,
-        resources=list(entry.resource_names),
-        since=entry.since,
-        good=to_raw(good) if good is not None else None,
-        good_path=good.provenance.path if good is not None else "",
-        good_line=good.provenance.line if good is not None else 0,
-        good_document=good.provenance.document if good is not None else 0,
-    )
-    data: dict[str, object] = msgspec.to_builtins(remembered)
-    return data
-
-
-def _read_quarantine(path: Path, changes: Iterable[Change]) -> Iterable[Quarantined]:
-    """Entries that still hold: their object is unchanged since it was refused."""
-    try:
-        remembered = msgspec.json.decode(path.read_bytes(), type=list[_Remembered])
-    except FileNotFoundError:
-        return
-    except (OSError, msgspec.DecodeError) as error:
-        _log.warning("cannot read %s: %s; refused objects will be tried again", path, error)
-        return
-    present = {change.key: change.resource for change in changes}
-    for item in remembered:
-        refused = present.get(item.key)
-        if refused is None or refused.metadata.resource_version != item.revision:
-            continue
-        good: Resource | None = None
-        if item.good is not None:
-            place = Provenance(item.good_path, item.good_document, item.good_line, "store")
-            parsed = parse_object(item.good, place)
-            good = parsed if isinstance(parsed, Resource) else None
-        yield Quarantined(refused, good, item.words, item.proxy, tuple(item.resources), item.since)
 
 
 def _same_refusal(left: Rejected, right: Rejected) -> bool:
