@@ -12,7 +12,8 @@ import pytest
 
 from lateen.api.resource import ObjectKey
 from lateen.model.change import ChangeSet
-from lateen.serve.pending import URGENT_KINDS, PendingChanges
+from lateen.serve.pending import PendingChanges
+from lateen.serve.priority import URGENT_KINDS
 from tests.serve.mesh import QUICK, config_map, pod, running_mesh
 from tests.serve.simulated import SimulatedProxy
 

@@ -5,14 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lateen.model.change import ChangeSet
-
-URGENT_KINDS = frozenset(
-    {
-        "Pod", "EndpointSlice", "Endpoints", "WorkloadEntry", "Secret",
-        "PeerAuthentication", "RequestAuthentication", "AuthorizationPolicy",
-    }
-)  # fmt: skip
-"""Where requests can go, and who may make them: what a storm of other changes must not delay."""
+from lateen.serve.priority import URGENT_KINDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +38,18 @@ class PendingChanges:
         """Objects whose changes wait."""
         return len(self._changes.keys) if self._changes is not None else 0
 
-    def add(self, changes: ChangeSet, now: float, *, immediate: bool = False) -> None:
-        """Add changes; with ``immediate`` they wait for no others."""
+    def add(self, changes: ChangeSet, received: float, *, immediate: bool = False) -> None:
+        """Add changes; with ``immediate`` they wait for no others.
+
+        ``received`` may lie before that of changes added earlier: those waited elsewhere.
+        """
         if self._changes is None:
-            self._changes, self._first = changes, now
+            self._changes, self._first, self._last = changes, received, received
         else:
             self._changes = self._changes.merged(changes)
-        self._last = now
-        if self._urgent is None and any(key.kind in URGENT_KINDS for key in changes.keys):
-            self._urgent = now
+        self._first, self._last = min(self._first, received), max(self._last, received)
+        if any(key.kind in URGENT_KINDS for key in changes.keys):
+            self._urgent = received if self._urgent is None else min(self._urgent, received)
         self._immediate |= immediate
 
     def due(self) -> float | None:
