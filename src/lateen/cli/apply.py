@@ -105,6 +105,14 @@ def print_wait(waited: dict[str, Any] | None, timeout: float) -> None:
         else:
             say(NOTE, "no proxy is affected")
         return
+    if waited.get("deferredChanges"):
+        say(
+            WARN,
+            f"not live after {timeout:g} s: the control plane is overloaded, and "
+            f"{waited['deferredChanges']} changes wait for endpoints and security policies",
+            "nothing is lost: they are pushed by themselves; `lateen status` shows when",
+        )
+        return
     say(WARN, f"not live everywhere after {timeout:g} s; these proxies have not acknowledged:")
     for laggard in waited.get("laggards", []):
         reason = f": {laggard['rejection']}" if laggard.get("rejection") else ""

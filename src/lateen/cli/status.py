@@ -69,6 +69,9 @@ def _print(data: dict[str, Any], *, verbose: bool) -> None:
         )
     for finding in data["broken"]:
         _print_finding(BAD, finding)
+    overload = data.get("overload", {})
+    if overload.get("overloaded"):
+        say(WARN, overload_text(overload), "narrow what proxies see with Sidecar or exportTo")
     warnings = [f for f in data["findings"] if f["severity"] != "info"]
     if verbose:
         for finding in warnings:
@@ -80,6 +83,20 @@ def _print(data: dict[str, Any], *, verbose: bool) -> None:
     say(
         mark, f"{in_sync} of {len(data['proxies'])} proxies have all of revision {data['revision']}"
     )
+
+
+def overload_text(overload: dict[str, Any]) -> str:
+    """What the control plane says of its overload, as a sentence."""
+    count, classes = overload["deferredChanges"], overload["deferredByClass"]
+    text = (
+        f"the control plane has been overloaded for {overload['seconds']:.0f} s: endpoints, "
+        "secrets and security policies go first"
+    )
+    if not count:
+        return f"{text}, nothing is deferred now"
+    named = ", ".join(f"{number} of {name}" for name, number in sorted(classes.items()))
+    oldest = overload["oldestSeconds"]
+    return f"{text}, {count} other changes are deferred ({named}), the oldest for {oldest:.1f} s"
 
 
 def type_state(types: dict[str, Any], kind: str) -> str:

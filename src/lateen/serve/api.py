@@ -213,6 +213,7 @@ def status_data(plane: ControlPlane) -> dict[str, object]:
         "revision": plane.revision,
         "snapshotVersion": plane.snapshot.version,
         "pushedVersion": server.pushed_version,
+        "overload": plane.standing.data(),
         "startedAt": plane.started_at,
         "proxies": [proxy_status(item) for item in _sorted(plane)],
         "scopes": len(server.scopes),

@@ -12,7 +12,7 @@ import datetime
 import functools
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,11 +28,15 @@ from lateen.serve import quarantine_file
 from lateen.serve.evidence import Evidence, Question, evidence
 from lateen.serve.feed import decode_rejection
 from lateen.serve.generator import ConfigGenerator
+from lateen.serve.intake import Admitted, Intake, Standing
 from lateen.serve.interpreter import keep_what_is_loaded
 from lateen.serve.judgement import Judgement
 from lateen.serve.loop_lag import watch_lag
 from lateen.serve.mesh_metrics import MeshCollector
 from lateen.serve.metrics import Metrics
+from lateen.serve.overload import Load
+from lateen.serve.overload_notes import OverloadNotes
+from lateen.serve.priority import ChangeClass
 from lateen.serve.push import Acknowledgement, DiscoveryServer, PushOptions, Rejected
 from lateen.serve.quarantine import Quarantine, Quarantined, blamed, describe, refused_resources
 from lateen.source.embedded import Batch, EmbeddedSource
@@ -70,6 +74,9 @@ class WaitResult:
 
     acknowledgement: Acknowledgement
     rejections: tuple[Quarantined, ...] = ()
+    deferred: int = 0
+    """Objects whose changes were deferred when the time was over and the revision was not in force
+    because of them."""
 
     @property
     def acknowledged(self) -> bool:
@@ -86,6 +93,7 @@ class WaitResult:
                 for item in self.acknowledgement.laggards
             ],
             "rejections": [describe(entry) for entry in self.rejections],
+            "deferredChanges": self.deferred,
         }
 
 
@@ -127,16 +135,19 @@ class ControlPlane:
     """Joins the parts. `run` follows the store until cancelled."""
 
     def __init__(
-        self, options: ControlPlaneOptions, store: Store, generator: ConfigGenerator
+        self,
+        options: ControlPlaneOptions,
+        store: Store,
+        generator: ConfigGenerator,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """``clock`` gives seconds; by it the control plane finds out whether it is overloaded."""
         self.options = options
         self.store = store
         self.metrics = Metrics()
         self.snapshot: Snapshot = EMPTY
         if options.mesh is not None:
             self.snapshot, _ = with_mesh(EMPTY, options.mesh)
-        self.revision = 0
-        """Store revision that the snapshot holds."""
         self.quarantine = Quarantine()
         self.broken: dict[ObjectKey, tuple[Finding, ...]] = {}
         """Objects of the store that this version cannot read; their last good form stays."""
@@ -152,6 +163,15 @@ class ControlPlane:
             on_rejection=self._rejected,
             on_push=self._after_push,
         )
+        self.server.on_begin = self._push_begins
+        self.server.on_end = self._push_ends
+        self._clock = clock
+        self._intake = Intake(
+            Load(options.push.overload_after, options.push.defer_max), self._count_deferrals
+        )
+        self._notes = OverloadNotes(options.push.defer_max)
+        self._stir = asyncio.Event()
+        """Set when changes may have been admitted, or may be earlier than was expected."""
         self.metrics.registry.register(MeshCollector(self))
         self.judgement = Judgement(
             self._evidence,
@@ -171,6 +191,16 @@ class ControlPlane:
         """Signs service-account tokens; most meshes never need one, so it is made when asked."""
         return TokenSigner(self.options.state_dir / "ca")
 
+    @property
+    def revision(self) -> int:
+        """Store revision that the snapshot holds: nothing up to it is deferred."""
+        return self._intake.revision
+
+    @property
+    def standing(self) -> Standing:
+        """Whether the control plane is overloaded, and what it defers."""
+        return self._intake.standing(self._clock())
+
     # Objects in
 
     def load(self) -> None:
@@ -186,6 +216,7 @@ class ControlPlane:
         """Follow the store and push, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._follow())
+            tasks.create_task(self._keep_admitting())
             tasks.create_task(self.server.run())
             tasks.create_task(self.server.housekeeping())
             tasks.create_task(watch_lag(self.metrics.loop_lag))
@@ -193,8 +224,20 @@ class ControlPlane:
     async def _follow(self) -> None:
         async for batch in self._source.batches():
             self._take(batch)
+
+    async def _keep_admitting(self) -> None:
+        """Admit what was deferred when its time has come, and tell who waits for it."""
+        while True:
+            self._stir.clear()
+            self._admit()
             async with self._applied:
                 self._applied.notify_all()
+            due = self._intake.due()
+            try:
+                async with asyncio.timeout(None if due is None else due - self._clock()):
+                    await self._stir.wait()
+            except TimeoutError:
+                continue
 
     def _take(self, batch: Batch) -> None:
         for finding in batch.findings:
@@ -206,18 +249,43 @@ class ControlPlane:
             self.broken.pop(change.key, None)
             self._count_change(change)
         self.metrics.broken.set(len(self.broken))
+        self._intake.receive(batch.changes, batch.revision, self._clock())
+        self._admit()
+        self._stir.set()
+
+    def _admit(self) -> None:
+        """Let into the snapshot what need not wait for more urgent changes."""
+        now = self._clock()
+        self._enter(self._intake.admit(now), now)
+
+    def _enter(self, admission: Admitted | None, now: float) -> None:
+        self._notes.note(self._intake, now)
+        if admission is None:
+            return
         held = len(self.quarantine)
-        admitted = self.quarantine.admit(batch.changes)
+        # Only now, so that what is held back is judged by what is in force.
+        admitted = self.quarantine.admit(admission.changes)
         if len(self.quarantine) != held:
             self._quarantine_changed()
         try:
-            self._apply(admitted)
+            self._apply(admitted, immediate=admission.immediate, age=now - admission.since)
         except Exception:
             # Translation reads whatever objects say; a defect that one of them meets is found out
             # below.
             _log.exception("applying %d changes failed; they are applied one by one", len(admitted))
             self._apply_singly(admitted)
-        self.revision = max(self.revision, batch.revision)
+
+    def _push_begins(self) -> None:
+        self._intake.push_begins(self._clock())
+
+    def _push_ends(self) -> None:
+        # At once and not in a task of its own: the next push may begin before that has its turn.
+        self._intake.push_ends(self._clock())
+        self._admit()
+        self._stir.set()
+
+    def _count_deferrals(self, found: ChangeClass, count: int) -> None:
+        self.metrics.deferrals.labels(str(found)).inc(count)
 
     def _count_change(self, change: Change) -> None:
         key = change.key
@@ -240,7 +308,9 @@ class ControlPlane:
                 self.metrics.rejected_configs.labels(change.key.kind, "internal").inc()
                 _log.exception("%s is left as it was", change.key)
 
-    def _apply(self, changes: Sequence[Change], *, immediate: bool = False) -> None:
+    def _apply(
+        self, changes: Sequence[Change], *, immediate: bool = False, age: float = 0.0
+    ) -> None:
         begun = time.monotonic()
         self.snapshot, changed = apply(self.snapshot, changes)
         self.metrics.pushcontext_init.observe(time.monotonic() - begun)
@@ -248,12 +318,18 @@ class ControlPlane:
         if changed.empty:
             return
         self.metrics.snapshot_version.set(self.snapshot.version)
-        self.server.publish(self.snapshot, changed, immediate=immediate)
+        self.server.publish(self.snapshot, changed, immediate=immediate, age=age)
         if self.workers is not None:
             self.workers.changed(changes, self.snapshot.version, immediate=immediate)
 
     def push_everything(self) -> None:
-        """Make every configuration from scratch and push what differs (for operators)."""
+        """Make every configuration from scratch and push what differs (for operators).
+
+        What is deferred comes with it, as leaving it out would spare nothing.
+        """
+        now = self._clock()
+        self._enter(self._intake.admit_all(now), now)
+        self._stir.set()
         self.snapshot, changed = with_mesh(self.snapshot, self.snapshot.base_mesh)
         self.metrics.snapshot_version.set(self.snapshot.version)
         self.server.publish(self.snapshot, changed, immediate=True)
@@ -346,7 +422,7 @@ class ControlPlane:
                 await self._applied.wait_for(lambda: self.revision >= revision)
         except TimeoutError:
             behind = Acknowledgement(False, len(self.server.connections))
-            return WaitResult(behind)
+            return WaitResult(behind, deferred=self.standing.deferred)
         version = self.snapshot.version
         while True:
             left = max(0.0, deadline - time.monotonic())

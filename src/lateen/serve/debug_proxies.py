@@ -169,10 +169,16 @@ def cachez(plane: Serving, query: Query) -> object:
 
 def push_status(plane: Serving, _query: Query) -> object:
     """Where pushes stand, what was held back, and what is wrong in the mesh."""
-    wanted = ("revision", "snapshotVersion", "pushedVersion", "quarantined", "broken", "findings")
-    status = status_data(plane) if isinstance(plane, ControlPlane) else {}
+    wanted = (
+        "revision", "snapshotVersion", "pushedVersion", "overload", "quarantined", "broken",
+        "findings",
+    )  # fmt: skip
+    status: dict[str, object] = {}
+    before = 0
+    if isinstance(plane, ControlPlane):
+        status, before = status_data(plane), plane.standing.waiting
     return {key: status[key] for key in wanted if key in status} | {
-        "pendingChanges": plane.server.waiting,
+        "pendingChanges": plane.server.waiting + before,
         "proxiesBehind": sorted(
             f"{item.proxy.name}.{item.proxy.namespace}"
             for item in plane.server.connections

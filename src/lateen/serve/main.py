@@ -47,6 +47,10 @@ class Options:
     debounce: float = 0.1
     debounce_max: float = 10.0
     debounce_urgent: float = 1.0
+    overload_after: float = 2.0
+    """A change that waits this long for the push before it means overload."""
+    defer_max: float = 15.0
+    """For how long less urgent changes are deferred then, at most."""
     certificate_ttl: float = 24 * 3600.0
     inject_new_namespaces: bool = True
     grace: float = 2.0
@@ -86,6 +90,19 @@ def make_parser() -> argparse.ArgumentParser:
         type=float,
         default=Options.debounce_urgent,
         help="seconds that endpoints, secrets and security policies wait at most for others",
+    )
+    parser.add_argument(
+        "--overload-after",
+        type=float,
+        default=Options.overload_after,
+        help="seconds that a change waits for the push before it, from which on others than "
+        "endpoints, secrets and security policies are deferred",
+    )
+    parser.add_argument(
+        "--defer-max",
+        type=float,
+        default=Options.defer_max,
+        help="seconds for which changes are deferred at most",
     )
     parser.add_argument(
         "--certificate-ttl", type=float, default=Options.certificate_ttl, help="seconds"
@@ -143,6 +160,10 @@ def parse_arguments(arguments: list[str] | None = None) -> Options:
         parser.error(f"--workers must be 1 to {MAX_WORKERS}, not {found.workers}")
     if found.max_connection_age < 0:
         parser.error("--max-connection-age must not be negative")
+    if found.overload_after <= 0:
+        parser.error("--overload-after must be more than 0")
+    if found.defer_max < 0:
+        parser.error("--defer-max must not be negative")
     if found.streams_per_proxy < 1:
         parser.error("--streams-per-proxy must be at least 1")
     if found.workers > 1 and _split(found.listen)[1] == 0:
@@ -184,6 +205,8 @@ async def run(options: Options) -> int:
                 options.debounce,
                 options.debounce_max,
                 options.debounce_urgent,
+                overload_after=options.overload_after,
+                defer_max=options.defer_max,
                 streams_per_proxy=options.streams_per_proxy,
             ),
             mesh=_mesh_config(options.mesh_config) if options.mesh_config else None,

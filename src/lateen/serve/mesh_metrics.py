@@ -69,6 +69,7 @@ class MeshCollector(Collector):
         """See `prometheus_client.registry.Collector`."""
         yield from (_gauge(name, _HELP[name], value) for name, value in self._mesh().items())
         yield from _proxies(self._plane)
+        yield from _overload(self._plane)
         yield from _cache(self._plane)
         yield from _build(self._plane)
 
@@ -178,11 +179,22 @@ def _proxies(plane: ControlPlane) -> Iterable[Metric]:
     yield _gauge(
         "lateen_push_pending_changes",
         "Objects whose changes wait to be pushed",
-        plane.server.waiting,
+        plane.server.waiting + plane.standing.waiting,
     )
     now = time.monotonic()
     oldest = max((now - item.changed_at for item in behind if item.changed_at), default=0.0)
     yield _gauge("lateen_push_oldest_seconds", "Age of the oldest unacknowledged change", oldest)
+
+
+def _overload(plane: ControlPlane) -> Iterable[Metric]:
+    standing = plane.standing
+    yield _gauge("lateen_overloaded", "1 while pushes do not keep up", standing.overloaded)
+    yield _gauge(
+        "lateen_deferred_changes", "Objects whose changes wait for urgent ones", standing.deferred
+    )
+    yield _gauge(
+        "lateen_deferred_oldest_seconds", "Age of the oldest deferred change", standing.oldest
+    )
 
 
 def _cache(plane: ControlPlane) -> Iterable[Metric]:

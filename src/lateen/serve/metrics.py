@@ -156,6 +156,9 @@ class Metrics:
         self.messages_encoded = counter(
             "lateen_xds_messages_encoded", "Responses serialised (others were shared)", "type"
         )
+        self.deferrals = counter(
+            "lateen_deferrals", "Changes deferred for more urgent ones, while overloaded", "class"
+        )
         self.quarantined = gauge(
             "lateen_quarantined_objects", "Objects held at their last good form"
         )

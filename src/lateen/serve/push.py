@@ -60,6 +60,10 @@ class DiscoveryServer:
         self.on_push = on_push
         self.on_debug: Callable[[Stream, bytes], Awaitable[bool]] | None = None
         """Serves a stream that asks for ``istio.io/debug`` types; false when it does not."""
+        self.on_begin: Callable[[], None] | None = None
+        """Called when a push of all that has been published begins."""
+        self.on_end: Callable[[], None] | None = None
+        """Called when it has ended, whether or not it came off."""
         self.snapshot: Snapshot = EMPTY
         self.connections: set[Connection] = set()
         self._targets = ScopeTargets(generator, self.metrics)
@@ -76,10 +80,20 @@ class DiscoveryServer:
 
     # Configuration in
 
-    def publish(self, snapshot: Snapshot, changes: ChangeSet, *, immediate: bool = False) -> None:
-        """Take over a newer snapshot and have its changes pushed (after the debounce)."""
+    def publish(
+        self,
+        snapshot: Snapshot,
+        changes: ChangeSet,
+        *,
+        immediate: bool = False,
+        age: float = 0.0,
+    ) -> None:
+        """Take over a newer snapshot and have its changes pushed (after the debounce).
+
+        ``age`` says how many seconds ago the first of them was received.
+        """
         self.snapshot = snapshot
-        self._pending.add(changes, time.monotonic(), immediate=immediate)
+        self._pending.add(changes, time.monotonic() - age, immediate=immediate)
         self._changed.set()
 
     @property
@@ -118,12 +132,16 @@ class DiscoveryServer:
             waited = time.monotonic() - pending.since
             self.metrics.debounce_time.observe(waited)
             self.metrics.phase["debounce"].observe(waited)
+            if self.on_begin is not None:
+                self.on_begin()
             try:
                 await self._push(self.snapshot, pending.changes, pending.since)
             except Exception:
                 # A defect of ours for one state of the mesh must not end all pushes.
                 self.metrics.internal_errors.inc()
                 _log.exception("push of snapshot %d failed", self.snapshot.version)
+            if self.on_end is not None:
+                self.on_end()
 
     async def _debounce(self) -> None:
         while (due := self._pending.due()) is not None:

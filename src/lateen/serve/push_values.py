@@ -23,6 +23,11 @@ class PushOptions:
     """A push starts at the latest this long after the first change."""
     debounce_urgent: float = 1.0
     """The same for endpoints, secrets and security policies, whatever else keeps changing."""
+    overload_after: float = 2.0
+    """A change that waits this long for the push before it means overload: others than endpoints,
+    secrets and security policies are deferred."""
+    defer_max: float = 15.0
+    """Deferred changes wait at most so long, and for a push that is being made then."""
     connecting: int = 20
     """Proxies that get their first configuration at once; others wait their turn."""
     connecting_limit: float = 15.0
