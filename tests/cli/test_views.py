@@ -15,7 +15,7 @@ from lateen.cli.errors import CommandError
 from lateen.cli.kinds import Reference, resolve
 from lateen.cli.live import Counts, Edge, parse_requests
 from lateen.cli.pods import _exec_options
-from lateen.cli.status import type_state
+from lateen.cli.status import overload_text, type_state
 
 
 def requests(reporter: str, source: str, code: int, count: int, security: str = "unknown") -> bytes:
@@ -197,3 +197,30 @@ def test_exec_takes_options_behind_the_pod_as_kubectl_does() -> None:
 )
 def test_routes_are_as_far_as_their_virtual_hosts(types: dict[str, Any], shown: str) -> None:
     assert type_state(types, "rds") == shown
+
+
+def test_an_overload_is_told_with_what_is_deferred() -> None:
+    overload = {"overloaded": True, "seconds": 12.4, "deferredChanges": 0, "deferredByClass": {}}
+    begin = (
+        "the control plane has been overloaded for 12 s: endpoints, secrets and security policies "
+        "go first"
+    )
+    assert overload_text(overload) == f"{begin}, nothing is deferred now"
+    overload |= {
+        "deferredChanges": 4,
+        "deferredByClass": {"routes": 3, "services": 1},
+        "oldestSeconds": 2.34,
+    }
+    assert overload_text(overload) == (
+        f"{begin}, 4 other changes are deferred (3 of routes, 1 of services), the oldest for 2.3 s"
+    )
+
+
+def test_a_wait_that_ends_during_an_overload_says_what_it_waits_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    print_wait({"acknowledged": False, "deferredChanges": 7, "laggards": []}, 5.0)
+    first, second = capsys.readouterr().out.splitlines()
+    assert "not live after 5 s" in first
+    assert "7 changes wait for endpoints and security policies" in first
+    assert "nothing is lost" in second

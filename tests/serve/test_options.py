@@ -25,3 +25,12 @@ def test_a_wrong_mesh_configuration_says_where(tmp_path: Path) -> None:
         _mesh_config(path)
     path.write_text("accessLogFile: /dev/stdout\n")
     assert _mesh_config(path).access_log_file == "/dev/stdout"
+
+
+@pytest.mark.parametrize("wrong", [["--overload-after", "0"], ["--defer-max", "-1"]])
+def test_times_of_overload_are_checked(
+    wrong: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parse_arguments(["--state-dir", str(tmp_path), *wrong])
+    assert wrong[0] in capsys.readouterr().err
