@@ -122,10 +122,11 @@ class SlowGenerator:
 
 
 class Follower:
-    """A further process: what it is told, it applies to a snapshot of its own."""
+    """A further process without proxies: what it is told, it applies to a snapshot of its own."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
-        self.snapshot = snapshot
+    def __init__(self, plane: ControlPlane) -> None:
+        self.plane = plane
+        self.snapshot = plane.snapshot
         self.versions: list[int] = []
 
     def changed(self, changes: Iterable[Change], version: int, *, immediate: bool) -> None:
@@ -133,8 +134,9 @@ class Follower:
         self.snapshot, _ = apply(self.snapshot, feed.decode_changes(rows))
         self.versions.append(version)
 
-    async def wait_for(self, version: int, timeout: float) -> list[Acknowledgement]:
-        return [Acknowledgement(version in self.versions, 0)]
+    async def wait_for(self, version: int, timeout: float) -> Acknowledgement:
+        assert version in self.versions
+        return await self.plane.server.wait_for(version, timeout)
 
 
 class Running:
@@ -230,7 +232,7 @@ async def test_an_endpoint_overtakes_a_storm_of_routes_and_the_storm_arrives(
             written.append(mesh.write(rule(number, 5) for number in range(STORM)))
             written.append(mesh.write([endpoints("10.0.0.1", "10.0.0.2")]))
 
-        follower = Follower(plane.snapshot)
+        follower = Follower(plane)
         plane.workers = cast("Followers", follower)
         mesh.generator.during = storm
         mesh.write([rule(0, 2)])
