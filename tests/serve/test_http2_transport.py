@@ -368,6 +368,53 @@ async def test_who_does_not_read_gets_everything_later_and_in_order(tmp_path: Pa
         client.writer.close()
 
 
+async def test_requests_of_who_waits_for_its_turn_stay_with_the_client(tmp_path: Path) -> None:
+    requests = [bytes((number,)) * 300_000 for number in range(12)]
+    turn = asyncio.Event()
+    got: list[bytes] = []
+
+    class Receiver:
+        def received(self, message: bytes) -> None:
+            got.append(message)
+
+        def writable(self) -> None:
+            pass
+
+        def closed(self) -> None:
+            pass
+
+    async def wait_for_a_turn(stream: Stream) -> None:
+        first = await stream.receive()
+        assert first is not None
+        got.append(first)
+        await turn.wait()
+        stream.attach(Receiver())
+        await asyncio.sleep(60)
+
+    async with running(tmp_path, wait_for_a_turn) as server:
+        client = Client(*await server.connect())
+        client.open()
+        reading = asyncio.create_task(client.read_until(lambda: len(got) == len(requests), 25))
+        await asyncio.sleep(0.1)  # for the server's settings
+        for request in requests:
+            body = b"\0" + len(request).to_bytes(4, "big") + request
+            for start in range(0, len(body), 16_000):
+                client.h2.send_data(1, body[start : start + 16_000])
+        client.writer.write(client.h2.data_to_send())
+        await asyncio.sleep(0.3)
+        assert got == requests[:1]
+        assert not client.writer.transport.is_closing()
+        (connection,) = server.transport.connections
+        assert sum(len(stream.buffer) for stream in connection._http2.streams) < 300_000
+        turn.set()
+        async with asyncio.timeout(20):
+            while len(got) < len(requests):
+                await asyncio.sleep(0.01)
+        assert got == requests
+        reading.cancel()
+        client.writer.close()
+
+
 async def test_a_renewed_certificate_is_used_from_the_next_handshake_on(tmp_path: Path) -> None:
     async with running(tmp_path, echo) as server:
         _, first = await server.connect()

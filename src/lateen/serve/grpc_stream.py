@@ -29,8 +29,6 @@ STATUS = {
     "UNAUTHENTICATED": 16,
 }
 """gRPC status codes by name."""
-_MAX_INBOX = 8 * 1024 * 1024
-"""Bytes of requests that may come before anybody listens."""
 _log = logging.getLogger(__name__)
 
 
@@ -43,6 +41,12 @@ class Writer(Protocol):
 
     def flush(self) -> None:
         """Write what there is, as far as the socket takes it."""
+
+    def pause(self) -> None:
+        """Read nothing more for now; the client waits."""
+
+    def resume(self) -> None:
+        """Take back one `pause`."""
 
     def ended(self, stream: GrpcStream) -> None:
         """A stream's handler is done."""
@@ -66,7 +70,6 @@ class GrpcStream:
         self._connection = connection
         self._stream = stream
         self._inbox: deque[bytes] = deque()
-        self._inbox_size = 0
         self._receiver: Receiver | None = None
         self._unwritten = False
         self._closed = False
@@ -85,7 +88,8 @@ class GrpcStream:
             self._event.clear()
             await self._event.wait()
         message = self._inbox.popleft()
-        self._inbox_size -= len(message)
+        if not self._inbox:
+            self._connection.resume()
         return message
 
     async def send(self, message: bytes) -> None:
@@ -105,6 +109,8 @@ class GrpcStream:
         self._receiver = receiver
         while self._inbox and not self._closed:
             receiver.received(self._inbox.popleft())
+            if not self._inbox:
+                self._connection.resume()
         if self._closed:
             receiver.closed()
 
@@ -122,10 +128,10 @@ class GrpcStream:
         if self._receiver is not None:
             self._receiver.received(message)
             return
-        self._inbox_size += len(message)
-        if self._inbox_size > _MAX_INBOX:
-            self.end("RESOURCE_EXHAUSTED", "too many requests before the first was answered")
-            return
+        if not self._inbox:
+            # A thousand proxies that wait for their turn would fill the memory with what they
+            # hold, and reading it would keep those whose turn it is waiting.
+            self._connection.pause()
         self._inbox.append(message)
         self._event.set()
 
@@ -174,5 +180,8 @@ class GrpcStream:
             code, text = self._end
         self._closed = True
         self._receiver = None
+        if self._inbox:
+            self._inbox.clear()
+            self._connection.resume()
         self._stream.abandon(STATUS.get(code, STATUS["UNKNOWN"]), text)
         self._connection.ended(self)

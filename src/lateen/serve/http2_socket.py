@@ -98,6 +98,7 @@ class Http2Socket:
         "_heard",
         "_http2",
         "_identity",
+        "_paused",
         "_peer",
         "_pinged",
         "_socket",
@@ -122,6 +123,8 @@ class Http2Socket:
         self._pinged = False
         self._handshaking = True
         self._step: asyncio.Future[int] | None = None
+        self._paused = 0
+        """Streams that wait for somebody to take what was read."""
         self._waiting = False
         """The socket takes nothing at the moment."""
         self._writing = False
@@ -208,6 +211,8 @@ class Http2Socket:
             http2.receive(_VIEW[:size])
             if self._fd < 0 or self._closing:
                 return
+            if self._paused:
+                break
             if not secured.pending():
                 break
         else:
@@ -222,8 +227,25 @@ class Http2Socket:
 
     def _continue(self) -> None:
         self._continues = False
-        if self._fd >= 0:
+        if self._fd >= 0 and not self._paused:
             self._readable()
+
+    def pause(self) -> None:
+        """Read nothing more for now; the client waits."""
+        self._paused += 1
+        if self._paused == 1 and self._fd >= 0:
+            self._transport.loop.remove_reader(self._fd)
+
+    def resume(self) -> None:
+        """Take back one `pause`."""
+        self._paused -= 1
+        if self._paused or self._fd < 0:
+            return
+        self._transport.loop.add_reader(self._fd, self._readable)
+        if not self._continues:
+            # What TLS has read already does not wake the loop.
+            self._continues = True
+            self._transport.loop.call_soon(self._continue)
 
     def flush(self) -> None:
         """Write what there is, as far as the socket takes it."""
@@ -336,6 +358,8 @@ class Http2Socket:
     def check(self, now: float) -> None:
         """Look at the clock: handshakes and silent peers end."""
         limits = self._transport.limits
+        if self._paused:
+            self._heard = now  # it is not listened to
         silent = now - self._heard
         if self._handshaking:
             if now - self._begun > limits.handshake_time:
