@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import uvloop
+
 if TYPE_CHECKING:
     from lateen.api.findings import Finding
     from lateen.api.meshconfig import MeshConfig
@@ -384,7 +386,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         options.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return asyncio.run(run(options))
+        return uvloop.run(run(options))
     except (OSError, PkiError, StoreError) as error:
         print(f"control plane: {error}", file=sys.stderr)  # noqa: T201 - before logging helps
         return EXIT_ENVIRONMENT

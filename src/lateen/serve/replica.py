@@ -21,6 +21,7 @@ import time
 from typing import Any
 
 import msgspec
+import uvloop
 
 from lateen.api.meshconfig import MeshConfig
 from lateen.model.change import ChangeSet
@@ -261,7 +262,7 @@ def main(arguments: list[str] | None = None) -> int:
         await replica.run()
 
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(serve())
+        uvloop.run(serve())
     return 0
 
 
