@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Mapping
 from dataclasses import fields
 
@@ -12,6 +13,7 @@ from lateen.api.resource import ObjectKey, Resource
 from lateen.model.change import Change, ChangeSet
 from lateen.model.definitions import same_service
 from lateen.model.destination_rules import destination_rules
+from lateen.model.layers import Draft
 from lateen.model.peer_authentication import peer_authentications
 from lateen.model.proxies import proxy_of
 from lateen.model.registry import RegistryState
@@ -301,3 +303,18 @@ def test_a_change_that_changes_nothing_gives_the_same_snapshot() -> None:
     after, changes = apply(before, [Change(resource.key, resource), Change(pod_key("gone"))])
     assert after is before
     assert changes.empty
+
+
+def test_nothing_of_an_update_waits_for_the_garbage_collector() -> None:
+    """It looks at what is long in memory so rarely that cycles there are as good as kept."""
+    before = mesh(service("a"), pod("a-1", "10.0.0.1", "{app: a}"))
+    (moved,) = objects(pod("a-1", "10.0.0.2", "{app: a}"))
+    gc.collect()
+    gc.disable()
+    try:
+        after, _ = apply(before, [Change(moved.key, moved)])
+        left = [found for found in gc.get_objects() if isinstance(found, Draft)]
+    finally:
+        gc.enable()
+    assert after is not before
+    assert left == []

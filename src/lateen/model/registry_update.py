@@ -95,13 +95,6 @@ class _Updater:
         self.removed: dict[ObjectKey, set[ObjectKey]] = {}
         """Selecting objects to workloads that became, and ceased to be, their members."""
         self.changed_workloads: set[ObjectKey] = set()
-        self.assembly = Assembly(
-            mesh=mesh,
-            owner_of=self.owner_of,
-            workload=self.workload,
-            workloads_of=self.workloads_of,
-            slices_of=self.slices_of,
-        )
 
     def run(self, changed: list[ObjectKey]) -> Update:
         by_kind: dict[tuple[str, str], list[ObjectKey]] = {}
@@ -124,8 +117,9 @@ class _Updater:
         services: set[ServiceName] = set()
         endpoints: set[ServiceName] = set()
         inline: set[ServiceName] = set()
+        assembly = self.assembly()
         for namespace, host in self.dirty:
-            service_differs, endpoints_differ = self.rebuild(namespace, host)
+            service_differs, endpoints_differ = self.rebuild(assembly, namespace, host)
             if service_differs:
                 services.add((host, namespace))
             if endpoints_differ:
@@ -337,12 +331,26 @@ class _Updater:
 
     # What follows ------------------------------------------------------------------------------
 
-    def rebuild(self, namespace: str, host: str) -> tuple[bool, bool]:
+    def assembly(self) -> Assembly:
+        """Builds services from what is known here.
+
+        Not an attribute: the two would refer to each other, and each change leave its drafts to
+        the garbage collector, which comes for them late or never.
+        """
+        return Assembly(
+            mesh=self.mesh,
+            owner_of=self.owner_of,
+            workload=self.workload,
+            workloads_of=self.workloads_of,
+            slices_of=self.slices_of,
+        )
+
+    def rebuild(self, assembly: Assembly, namespace: str, host: str) -> tuple[bool, bool]:
         """Compute one service again; says whether its definition and its endpoints differ."""
         keys = self.sources.get(namespace, host) or ()
         found = [r for key in keys if (r := self.after(key)) is not None]
         home = self.after(ObjectKey(*kinds.NAMESPACE, "", namespace))
-        built = self.assembly.build(host, found, home.labels if home is not None else {})
+        built = assembly.build(host, found, home.labels if home is not None else {})
         return (
             self.keep_service(namespace, host, built.service),
             self.keep_endpoints(namespace, host, built.endpoints, built.findings),
