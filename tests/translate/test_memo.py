@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from weakref import ref
+
 from lateen.translate.memo import Identity, Memo
+
+
+class Input:
+    """Anything that parts are made from."""
 
 
 def test_the_same_inputs_give_the_same_object() -> None:
@@ -20,18 +26,28 @@ def test_the_least_recently_used_entry_leaves_first() -> None:
     assert len(memo) == 2
 
 
-def test_only_the_newest_generations_of_a_family_are_kept() -> None:
+def test_the_newest_of_a_family_takes_the_place_of_the_one_before() -> None:
     """Endpoints that change all the time must not fill the memory with their forms of old."""
-    memo: Memo[list[int]] = Memo(generations=2)
+    memo: Memo[list[int]] = Memo()
     other = memo.get("other", list, family="other")
     for number in range(1000):
         endpoints = Identity((number,))
         for scope in ("a", "b"):
-            made = memo.get((scope, endpoints), list, family="service", generation=endpoints)
-            again = memo.get((scope, endpoints), list, family="service", generation=endpoints)
+            made = memo.get((scope, endpoints), list, family=(scope, "service"))
+            again = memo.get((scope, endpoints), list, family=(scope, "service"))
             assert made is again
-    assert len(memo) == 2 * 2 + 1
+    assert len(memo) == 2 + 1
     assert memo.get("other", list, family="other") is other
+
+
+def test_inputs_that_are_replaced_are_not_kept_alive() -> None:
+    memo: Memo[None] = Memo()
+    first, second = Input(), Input()
+    alive = ref(first)
+    memo.get(Identity(first), lambda: None, family="part")
+    memo.get(Identity(second), lambda: None, family="part")
+    del first
+    assert alive() is None
 
 
 def test_families_that_are_gone_leave_too() -> None:

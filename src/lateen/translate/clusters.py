@@ -77,7 +77,11 @@ def outbound_clusters(view: View, service: Service) -> tuple[Cluster, ...]:
         Identity(view.endpoints(service)) if by_endpoints else None,
         view.endpoint_facts(service) if by_endpoints else None,
     )
-    return _clusters.get(key, lambda: tuple(_make(view, service, rule)))
+    return _clusters.get(
+        key,
+        lambda: tuple(_make(view, service, rule)),
+        family=(view.scope, service.hostname, service.namespace),
+    )
 
 
 def fallback_clusters(view: View) -> tuple[Cluster, ...]:

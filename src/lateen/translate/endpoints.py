@@ -28,10 +28,9 @@ def load_assignments(view: View, service: Service) -> tuple[ir.LoadAssignment, .
     elif service.resolution is not Resolution.CLIENT_SIDE:
         return ()
     rule = view.rule(service)
-    endpoints = Identity(view.endpoints(service))
     key = (
         Identity(service),
-        endpoints,
+        Identity(view.endpoints(service)),
         Identity(rule),
         Identity(view.mesh),
         view.endpoint_facts(service),
@@ -39,8 +38,7 @@ def load_assignments(view: View, service: Service) -> tuple[ir.LoadAssignment, .
     return _assignments.get(
         key,
         lambda: tuple(_all(view, service)),
-        family=(service.hostname, service.namespace),
-        generation=endpoints,
+        family=(view.scope, service.hostname, service.namespace),
     )
 
 

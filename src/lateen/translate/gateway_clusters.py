@@ -33,7 +33,11 @@ def sni_clusters(view: View) -> Iterator[Cluster]:
             continue
         for cluster in clusters.outbound_clusters(view, service):
             if cluster.type is ClusterType.EDS:
-                yield _clusters.get(Identity(cluster), lambda c=cluster: _by_sni(c))  # type: ignore[misc]
+                yield _clusters.get(
+                    Identity(cluster),
+                    lambda c=cluster: _by_sni(c),  # type: ignore[misc]
+                    family=(view.scope, cluster.name),
+                )
 
 
 def sni_load_assignments(view: View) -> Iterator[LoadAssignment]:
@@ -47,6 +51,7 @@ def sni_load_assignments(view: View) -> Iterator[LoadAssignment]:
             yield _assignments.get(
                 Identity(assignment),
                 lambda a=assignment: _mesh_only(a),  # type: ignore[misc]
+                family=(view.scope, assignment.cluster),
             )
 
 

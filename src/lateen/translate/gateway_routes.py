@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 
 from lateen.ir.origin import Origin
 from lateen.ir.route import Route, RouteConfiguration, VirtualHost
@@ -38,9 +38,13 @@ def route_names(view: View) -> tuple[str, ...]:
 
 def route_configuration(view: View, name: str) -> RouteConfiguration:
     """The route configuration ``name``; a name nobody asks for gets one without hosts."""
-    hosts = tuple(_virtual_hosts(view, servers_of(view, name)))
+    hosts = tuple(_virtual_hosts(view, name, servers_of(view, name)))
     key = (name, tuple(Identity(host) for host in hosts))
-    return _configurations.get(key, lambda: RouteConfiguration(name=name, virtual_hosts=hosts))
+    return _configurations.get(
+        key,
+        lambda: RouteConfiguration(name=name, virtual_hosts=hosts),
+        family=(view.scope, name),
+    )
 
 
 def servers_of(view: View, name: str) -> tuple[GatewayServer, ...]:
@@ -54,7 +58,9 @@ def servers_of(view: View, name: str) -> tuple[GatewayServer, ...]:
     return ()
 
 
-def _virtual_hosts(view: View, servers: Sequence[GatewayServer]) -> Iterator[VirtualHost]:
+def _virtual_hosts(
+    view: View, configuration: str, servers: Sequence[GatewayServer]
+) -> Iterator[VirtualHost]:
     if not servers:
         return
     bound: dict[str, list[tuple[EffectiveVirtualService, GatewayServer]]] = {}
@@ -73,7 +79,8 @@ def _virtual_hosts(view: View, servers: Sequence[GatewayServer]) -> Iterator[Vir
                         entries.append((routing, server))
     port = servers[0].server.port.number
     for host in dict.fromkeys((*bound, *redirected)):
-        yield _virtual_host(view, host, port, bound.get(host, []), redirected.get(host))
+        family = (view.scope, configuration, host)
+        yield _virtual_host(view, host, port, bound.get(host, []), redirected.get(host), family)
     if not bound and not redirected:
         yield _black_hole(port)
 
@@ -84,6 +91,7 @@ def _virtual_host(
     port: int,
     entries: Sequence[tuple[EffectiveVirtualService, GatewayServer]],
     redirected: GatewayServer | None,
+    family: Hashable,
 ) -> VirtualHost:
     parts = tuple(
         _routing_routes(view, routing, server) for routing, server in sorted_by_age(view, entries)
@@ -124,7 +132,7 @@ def _virtual_host(
             origins=tuple(found),
         )
 
-    return _hosts.get(key, make)
+    return _hosts.get(key, make, family=family)
 
 
 def sorted_by_age(
@@ -147,7 +155,11 @@ def _routing_routes(
         tls=server.kind is ServerKind.HTTPS,
     )
     key = (Identity(routing), view.destination_facts(routing), Identity(view.mesh), place)
-    return _routes.get(key, lambda: http_routes(view, routing, place, port))
+    return _routes.get(
+        key,
+        lambda: http_routes(view, routing, place, port),
+        family=(view.scope, routing.resource.key, place),
+    )
 
 
 def _black_hole(port: int) -> VirtualHost:

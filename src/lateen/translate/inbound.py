@@ -56,8 +56,9 @@ def listeners(view: View) -> tuple[Listener, ...]:
     chains = tuple(_all_chains(view))
     excluded = _inspector_exclusions(view)
     key = (tuple(id(chain) for chain in chains), excluded, view.inspection_timeout, view.wildcard)
-    # `chains` are alive in `_chains` and in the kept listener, so their ids stay theirs.
-    return (_listeners.get(key, lambda: _virtual_inbound(view, chains, excluded)),)
+    # `chains` are alive in the kept listener, so their ids stay theirs.
+    made = _listeners.get(key, lambda: _virtual_inbound(view, chains, excluded), family=view.scope)
+    return (made,)
 
 
 def clusters(view: View) -> tuple[Cluster, ...]:
@@ -138,7 +139,7 @@ def _port_chains(view: View, local: LocalPort, mtls: WorkloadMtls) -> tuple[Filt
         )
         return inbound_chains.chains(target, protocol, mode)
 
-    return _chains.get(key, make)
+    return _chains.get(key, make, family=(view.scope, "port", port))
 
 
 def _passthrough_chains(view: View, number: int, mtls: WorkloadMtls) -> tuple[FilterChain, ...]:
@@ -158,9 +159,8 @@ def _passthrough_chains(view: View, number: int, mtls: WorkloadMtls) -> tuple[Fi
         )
         return inbound_chains.chains(target, Protocol.AUTO, mode)
 
-    return _chains.get(
-        (number, mode, reason, view.trust_domains, view.inbound_retry, view.http_settings), make
-    )
+    key = (number, mode, reason, view.trust_domains, view.inbound_retry, view.http_settings)
+    return _chains.get(key, make, family=(view.scope, "passthrough", number))
 
 
 def _routes(
@@ -232,7 +232,7 @@ def _cluster(view: View, local: LocalPort) -> Cluster:
             origins=(local.origin,),
         )
 
-    return _clusters.get(key, make)
+    return _clusters.get(key, make, family=(view.scope, port))
 
 
 def _passthrough_cluster(view: View) -> Cluster:

@@ -59,31 +59,24 @@ def forgetting() -> Iterator[None]:
 class Memo(Generic[T]):
     """A bounded map from inputs to a result; the least recently used entry leaves first.
 
-    Entries may belong to a family, of which the newest ``generations`` are kept: inputs that change
-    all the time (endpoints, routes) would otherwise fill the memory with what nobody asks for
-    again.
+    Entries may belong to a family, of which the newest alone is kept: inputs that change all the
+    time (endpoints, routes) would otherwise fill the memory with what nobody asks for again, and
+    each entry keeps its inputs alive.
     """
 
-    __slots__ = ("_capacity", "_entries", "_families", "_generations")
+    __slots__ = ("_capacity", "_entries", "_families")
 
-    def __init__(self, capacity: int = DEFAULT_CAPACITY, *, generations: int = 2) -> None:
+    def __init__(self, capacity: int = DEFAULT_CAPACITY) -> None:
         self._capacity = capacity
-        self._generations = generations
         self._entries: OrderedDict[Hashable, T] = OrderedDict()
-        self._families: OrderedDict[Hashable, OrderedDict[Hashable, list[Hashable]]] = OrderedDict()
+        self._families: OrderedDict[Hashable, Hashable] = OrderedDict()
+        """The newest key of each."""
 
-    def get(
-        self,
-        key: Hashable,
-        make: Callable[[], T],
-        *,
-        family: Hashable = None,
-        generation: Hashable = None,
-    ) -> T:
+    def get(self, key: Hashable, make: Callable[[], T], *, family: Hashable = None) -> T:
         """The result for ``key``, made by ``make`` when it is not known.
 
-        ``family`` is what stays the same when an input takes the place of another, and
-        ``generation`` that input (the whole key unless given).
+        ``family`` is what stays the same when an input takes the place of another: the scope that
+        asks, as others may need another result at the same time, and the name of the part.
         """
         if not _remembering:
             return make()
@@ -93,28 +86,21 @@ class Memo(Generic[T]):
         except KeyError:
             result = entries[key] = make()
             if family is not None:
-                self._enter(family, key if generation is None else generation, key)
+                self._replace(family, key)
             if len(entries) > self._capacity:
                 entries.popitem(last=False)
             return result
         entries.move_to_end(key)
         return result
 
-    def _enter(self, family: Hashable, generation: Hashable, key: Hashable) -> None:
+    def _replace(self, family: Hashable, key: Hashable) -> None:
         families = self._families
-        generations = families.setdefault(family, OrderedDict())
-        families.move_to_end(family)
-        generations.setdefault(generation, []).append(key)
-        generations.move_to_end(generation)
-        while len(generations) > self._generations:
-            self._drop(generations.popitem(last=False)[1])
+        replaced = families.pop(family, None)
+        families[family] = key
+        if replaced is not None:
+            self._entries.pop(replaced, None)
         if len(families) > self._capacity:
-            for keys in families.popitem(last=False)[1].values():
-                self._drop(keys)
-
-    def _drop(self, keys: list[Hashable]) -> None:
-        for key in keys:
-            self._entries.pop(key, None)
+            self._entries.pop(families.popitem(last=False)[1], None)
 
     def clear(self) -> None:
         """Forget everything."""

@@ -153,7 +153,7 @@ def _listener(view: View, bind: Bind) -> Listener:
             ),
         )
 
-    return _listeners.get(key, make)
+    return _listeners.get(key, make, family=(view.scope, bind.address, bind.port))
 
 
 def _member_chains(view: View, bind: Bind, member: Member) -> tuple[FilterChain, ...]:
@@ -168,7 +168,20 @@ def _member_chains(view: View, bind: Bind, member: Member) -> tuple[FilterChain,
         Identity(view.mesh),
         view.aliases(member.service),
     )
-    return _chains.get(key, lambda: outbound_l4.chains(view, bind, member))
+    service = member.service
+    return _chains.get(
+        key,
+        lambda: outbound_l4.chains(view, bind, member),
+        family=(
+            view.scope,
+            bind.address,
+            bind.port,
+            service.hostname,
+            service.namespace,
+            member.port.number,
+            member.prefixes,
+        ),
+    )
 
 
 def _http_chain(view: View, bind: Bind) -> FilterChain:

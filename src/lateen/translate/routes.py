@@ -30,9 +30,9 @@ STANDARD_PORT = 80
 """The listener on which hosts outside of the registry get a virtual host."""
 
 # Namespaces may see different forms of one host, so more than one generation is in use at a time.
-_hosts: Memo[VirtualHost] = Memo(generations=32)
-_trimmed: Memo[VirtualHost] = Memo(generations=32)
-_configurations: Memo[RouteConfiguration] = Memo(generations=64)
+_hosts: Memo[VirtualHost] = Memo()
+_trimmed: Memo[VirtualHost] = Memo()
+_configurations: Memo[RouteConfiguration] = Memo()
 _fallback: Memo[VirtualHost] = Memo(64)
 
 
@@ -66,7 +66,7 @@ def route_configuration(view: View, name: str, known: Known | None = None) -> Ro
         lambda: RouteConfiguration(
             name=name, virtual_hosts=tuple(hosts), discover_hosts=bool(port) and not host
         ),
-        family=name,
+        family=(view.scope, name),
     )
 
 
@@ -98,7 +98,9 @@ def _sniffed(view: View, hostname: str, port: int) -> list[VirtualHost]:
     host = _virtual_host(view, _Entry(hostname, service, routing), port)
     # The listener serves this host alone, so whatever the client calls it, it is meant.
     trimmed = _trimmed.get(
-        (Identity(host), "*"), lambda: replace(host, domains=("*",)), family=(host.name, "*")
+        (Identity(host), "*"),
+        lambda: replace(host, domains=("*",)),
+        family=(view.scope, host.name, "*"),
     )
     return [trimmed]
 
@@ -221,7 +223,7 @@ def _virtual_host(view: View, entry: _Entry, port: int) -> VirtualHost:
     return _hosts.get(
         key,
         lambda: _make_host(view, entry, port, addresses),
-        family=(entry.hostname, port),
+        family=(view.scope, entry.hostname, port),
     )
 
 
@@ -272,13 +274,15 @@ def _without_shared_domains(
         if domains == host.domains:
             result.append(host)
         elif domains:
-            result.append(_with_domains(host, domains))
+            result.append(_with_domains(view, host, domains))
     return result
 
 
-def _with_domains(host: VirtualHost, domains: tuple[str, ...]) -> VirtualHost:
+def _with_domains(view: View, host: VirtualHost, domains: tuple[str, ...]) -> VirtualHost:
     return _trimmed.get(
-        (Identity(host), domains), lambda: replace(host, domains=domains), family=host.name
+        (Identity(host), domains),
+        lambda: replace(host, domains=domains),
+        family=(view.scope, host.name),
     )
 
 

@@ -54,7 +54,7 @@ def snapshot_findings(snapshot: Snapshot) -> tuple[Finding, ...]:
     """`effect_findings` of all objects in ``snapshot``; for pods that a workload made its own
     says it."""
     found = [
-        _said.get(Identity(resource), partial(effect_findings, resource))
+        _said.get(Identity(resource), partial(effect_findings, resource), family=resource.key)
         for resource in snapshot.resources()
         if not resource.metadata.owner_references
     ]

@@ -357,7 +357,11 @@ class View:
         )
         if found is None:
             return None
-        return _rules.get(Identity(found), lambda: rule_of(found))
+        return _rules.get(
+            Identity(found),
+            lambda: rule_of(found),
+            family=(self.scope, service.hostname, service.namespace),
+        )
 
     def auto_mtls(self, service: Service) -> bool:
         """Whether clients use mutual TLS to endpoints of ``service`` that can."""
