@@ -50,8 +50,8 @@ def _locality(source: LocalityEndpoints) -> bytes:
     )
 
 
-@functools.lru_cache(maxsize=65536)
 def _endpoint(source: Endpoint) -> bytes:
+    # Not kept: addresses change all the time, and what is made here once is kept as the resource.
     # Serialised messages that follow each other merge: the shared part is made once per workload.
     own = endpoint_components_pb2.LbEndpoint()
     if source.weight != 1:  # Envoy's own default
@@ -70,7 +70,7 @@ def _endpoint(source: Endpoint) -> bytes:
     return body + _shared(source.identity, source.mtls)
 
 
-@functools.lru_cache(maxsize=65536)
+@functools.lru_cache(maxsize=16384)
 def _shared(identity: WorkloadIdentity | None, mtls: bool) -> bytes:
     body = metadata.endpoint(identity, mtls)
     if not body:

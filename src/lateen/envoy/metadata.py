@@ -11,7 +11,6 @@ bytes change is sent again. The control plane finds them by the object's key.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -137,7 +136,6 @@ ENDPOINT_KEYS = EndpointLabels("w", "n", "a", "v", "c", "r", "k")
 """Short, as every endpoint has them; access loggers cannot take ``istio.workload`` apart."""
 
 
-@functools.lru_cache(maxsize=65536)
 def endpoint(identity: WorkloadIdentity | None, mtls: bool) -> bytes:
     """Serialised ``Metadata`` of an endpoint: telemetry labels and the transport socket to use.
 

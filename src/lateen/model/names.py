@@ -13,7 +13,7 @@ MESH_GATEWAY = "mesh"
 """The reserved gateway name that stands for all sidecars (``VirtualService.gateways``)."""
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=4096)
 def is_ip(text: str) -> bool:
     """Whether ``text`` is an IPv4 or IPv6 address."""
     try:
