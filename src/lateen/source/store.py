@@ -47,7 +47,7 @@ __all__ = [
     "Write",
 ]
 
-HISTORY_IN_MEMORY = 1024
+HISTORY_IN_MEMORY = 256
 """Events kept for watches that resume; older ones are read from disk."""
 HISTORY_KEPT = 100_000
 """Revisions for which what users changed is kept on disk."""
