@@ -50,6 +50,25 @@ def test_inputs_that_are_replaced_are_not_kept_alive() -> None:
     assert alive() is None
 
 
+def test_what_another_family_made_takes_the_place_too() -> None:
+    memo: Memo[list[int]] = Memo()
+    memo.get("old", list, family="first")
+    memo.get("new", list, family="second")
+    assert len(memo) == 2
+    memo.get("new", list, family="first")
+    assert len(memo) == 1
+
+
+def test_what_another_family_took_away_is_made_once_more() -> None:
+    memo: Memo[list[int]] = Memo()
+    memo.get("old", list, family="slow")
+    memo.get("new", list, family="quick")
+    memo.get("old", list, family="quick")
+    memo.get("newest", list, family="quick")
+    made = memo.get("old", list, family="slow")
+    assert memo.get("old", list, family="slow") is made
+
+
 def test_families_that_are_gone_leave_too() -> None:
     memo: Memo[list[int]] = Memo(10)
     for number in range(1000):

@@ -80,7 +80,7 @@ def outbound_clusters(view: View, service: Service) -> tuple[Cluster, ...]:
     return _clusters.get(
         key,
         lambda: tuple(_make(view, service, rule)),
-        family=(view.scope, service.hostname, service.namespace),
+        family=(view.family, service.hostname, service.namespace),
     )
 
 

@@ -38,7 +38,7 @@ def load_assignments(view: View, service: Service) -> tuple[ir.LoadAssignment, .
     return _assignments.get(
         key,
         lambda: tuple(_all(view, service)),
-        family=(view.scope, service.hostname, service.namespace),
+        family=(view.family, service.hostname, service.namespace),
     )
 
 

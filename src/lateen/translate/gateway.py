@@ -65,7 +65,7 @@ def _listener(view: View, group: ServerGroup) -> Listener | None:
             origins=origin,
         )
 
-    return _listeners.get(key, make, family=(view.scope, name))
+    return _listeners.get(key, make, family=(view.family, name))
 
 
 def _group_chains(view: View, group: ServerGroup) -> Iterator[FilterChain]:
@@ -155,7 +155,7 @@ def _manager_chain(
             origins=origin,
         )
 
-    return _chains.get(key, make, family=(view.scope, name, match))
+    return _chains.get(key, make, family=(view.family, name, match))
 
 
 def sni_names(server: GatewayServer) -> tuple[str, ...]:

@@ -36,7 +36,7 @@ def sni_clusters(view: View) -> Iterator[Cluster]:
                 yield _clusters.get(
                     Identity(cluster),
                     lambda c=cluster: _by_sni(c),  # type: ignore[misc]
-                    family=(view.scope, cluster.name),
+                    family=(view.family, cluster.name),
                 )
 
 
@@ -51,7 +51,7 @@ def sni_load_assignments(view: View) -> Iterator[LoadAssignment]:
             yield _assignments.get(
                 Identity(assignment),
                 lambda a=assignment: _mesh_only(a),  # type: ignore[misc]
-                family=(view.scope, assignment.cluster),
+                family=(view.family, assignment.cluster),
             )
 
 

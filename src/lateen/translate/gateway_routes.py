@@ -43,7 +43,7 @@ def route_configuration(view: View, name: str) -> RouteConfiguration:
     return _configurations.get(
         key,
         lambda: RouteConfiguration(name=name, virtual_hosts=hosts),
-        family=(view.scope, name),
+        family=(view.family, name),
     )
 
 
@@ -79,7 +79,7 @@ def _virtual_hosts(
                         entries.append((routing, server))
     port = servers[0].server.port.number
     for host in dict.fromkeys((*bound, *redirected)):
-        family = (view.scope, configuration, host)
+        family = (view.family, configuration, host)
         yield _virtual_host(view, host, port, bound.get(host, []), redirected.get(host), family)
     if not bound and not redirected:
         yield _black_hole(port)
@@ -158,7 +158,7 @@ def _routing_routes(
     return _routes.get(
         key,
         lambda: http_routes(view, routing, place, port),
-        family=(view.scope, routing.resource.key, place),
+        family=(view.family, routing.resource.key, place),
     )
 
 

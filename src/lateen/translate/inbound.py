@@ -57,7 +57,7 @@ def listeners(view: View) -> tuple[Listener, ...]:
     excluded = _inspector_exclusions(view)
     key = (tuple(id(chain) for chain in chains), excluded, view.inspection_timeout, view.wildcard)
     # `chains` are alive in the kept listener, so their ids stay theirs.
-    made = _listeners.get(key, lambda: _virtual_inbound(view, chains, excluded), family=view.scope)
+    made = _listeners.get(key, lambda: _virtual_inbound(view, chains, excluded), family=view.family)
     return (made,)
 
 
@@ -139,7 +139,7 @@ def _port_chains(view: View, local: LocalPort, mtls: WorkloadMtls) -> tuple[Filt
         )
         return inbound_chains.chains(target, protocol, mode)
 
-    return _chains.get(key, make, family=(view.scope, "port", port))
+    return _chains.get(key, make, family=(view.family, "port", port))
 
 
 def _passthrough_chains(view: View, number: int, mtls: WorkloadMtls) -> tuple[FilterChain, ...]:
@@ -160,7 +160,7 @@ def _passthrough_chains(view: View, number: int, mtls: WorkloadMtls) -> tuple[Fi
         return inbound_chains.chains(target, Protocol.AUTO, mode)
 
     key = (number, mode, reason, view.trust_domains, view.inbound_retry, view.http_settings)
-    return _chains.get(key, make, family=(view.scope, "passthrough", number))
+    return _chains.get(key, make, family=(view.family, "passthrough", number))
 
 
 def _routes(
@@ -232,7 +232,7 @@ def _cluster(view: View, local: LocalPort) -> Cluster:
             origins=(local.origin,),
         )
 
-    return _clusters.get(key, make, family=(view.scope, port))
+    return _clusters.get(key, make, family=(view.family, port))
 
 
 def _passthrough_cluster(view: View) -> Cluster:

@@ -69,8 +69,8 @@ class Memo(Generic[T]):
     def __init__(self, capacity: int = DEFAULT_CAPACITY) -> None:
         self._capacity = capacity
         self._entries: OrderedDict[Hashable, T] = OrderedDict()
-        self._families: OrderedDict[Hashable, Hashable] = OrderedDict()
-        """The newest key of each."""
+        self._families: OrderedDict[Hashable, tuple[Hashable, T]] = OrderedDict()
+        """The newest key of each, and its result."""
 
     def get(self, key: Hashable, make: Callable[[], T], *, family: Hashable = None) -> T:
         """The result for ``key``, made by ``make`` when it is not known.
@@ -86,21 +86,27 @@ class Memo(Generic[T]):
         except KeyError:
             result = entries[key] = make()
             if family is not None:
-                self._replace(family, key)
+                self._replace(family, key, result)
             if len(entries) > self._capacity:
                 entries.popitem(last=False)
             return result
         entries.move_to_end(key)
+        if family is not None:
+            # What another family made may take the place of what this one made before.
+            held = self._families.get(family)
+            if held is not None and held[1] is not result:
+                self._replace(family, key, result)
         return result
 
-    def _replace(self, family: Hashable, key: Hashable) -> None:
+    def _replace(self, family: Hashable, key: Hashable, result: T) -> None:
         families = self._families
         replaced = families.pop(family, None)
-        families[family] = key
-        if replaced is not None:
-            self._entries.pop(replaced, None)
+        families[family] = (key, result)
+        # Of several families with one entry, the first that goes on takes it from the others.
+        if replaced is not None and replaced[0] != key:
+            self._entries.pop(replaced[0], None)
         if len(families) > self._capacity:
-            self._entries.pop(families.popitem(last=False)[1], None)
+            self._entries.pop(families.popitem(last=False)[1][0], None)
 
     def clear(self) -> None:
         """Forget everything."""

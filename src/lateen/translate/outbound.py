@@ -153,7 +153,7 @@ def _listener(view: View, bind: Bind) -> Listener:
             ),
         )
 
-    return _listeners.get(key, make, family=(view.scope, bind.address, bind.port))
+    return _listeners.get(key, make, family=(view.family, bind.address, bind.port))
 
 
 def _member_chains(view: View, bind: Bind, member: Member) -> tuple[FilterChain, ...]:
@@ -173,7 +173,7 @@ def _member_chains(view: View, bind: Bind, member: Member) -> tuple[FilterChain,
         key,
         lambda: outbound_l4.chains(view, bind, member),
         family=(
-            view.scope,
+            view.family,
             bind.address,
             bind.port,
             service.hostname,

@@ -66,7 +66,7 @@ def route_configuration(view: View, name: str, known: Known | None = None) -> Ro
         lambda: RouteConfiguration(
             name=name, virtual_hosts=tuple(hosts), discover_hosts=bool(port) and not host
         ),
-        family=(view.scope, name),
+        family=(view.family, name),
     )
 
 
@@ -100,7 +100,7 @@ def _sniffed(view: View, hostname: str, port: int) -> list[VirtualHost]:
     trimmed = _trimmed.get(
         (Identity(host), "*"),
         lambda: replace(host, domains=("*",)),
-        family=(view.scope, host.name, "*"),
+        family=(view.family, host.name, "*"),
     )
     return [trimmed]
 
@@ -223,7 +223,7 @@ def _virtual_host(view: View, entry: _Entry, port: int) -> VirtualHost:
     return _hosts.get(
         key,
         lambda: _make_host(view, entry, port, addresses),
-        family=(view.scope, entry.hostname, port),
+        family=(view.family, entry.hostname, port),
     )
 
 
@@ -282,7 +282,7 @@ def _with_domains(view: View, host: VirtualHost, domains: tuple[str, ...]) -> Vi
     return _trimmed.get(
         (Identity(host), domains),
         lambda: replace(host, domains=domains),
-        family=(view.scope, host.name),
+        family=(view.family, host.name),
     )
 
 

@@ -51,6 +51,12 @@ class View:
             self._cache[key] = make()
         return cast("T", self._cache[key])
 
+    @cached_property
+    def family(self) -> int:
+        """Tells what is remembered for this scope from what is for others (`Memo.get`). A number,
+        as it is compared very often; two scopes with the same one would only remember less."""
+        return hash(self.scope)
+
     # Mesh configuration
 
     @property
@@ -360,7 +366,7 @@ class View:
         return _rules.get(
             Identity(found),
             lambda: rule_of(found),
-            family=(self.scope, service.hostname, service.namespace),
+            family=(self.family, service.hostname, service.namespace),
         )
 
     def auto_mtls(self, service: Service) -> bool:
