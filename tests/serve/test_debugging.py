@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 from envoy.admin.v3 import config_dump_shared_pb2
+from envoy.config.route.v3 import route_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 from envoy.service.status.v3 import csds_pb2
 from google.protobuf import json_format
 
+from lateen import __version__
 from lateen.envoy.protos import message_class, pool
 from lateen.pki.keys import new_key_and_request
 from lateen.serve.monitoring import is_local
@@ -218,16 +220,30 @@ def test_debugging_over_xds_is_for_the_root_namespace(mesh: LiveMesh) -> None:
     assert {row["proxy"] for row in rows} == {"reviews.default", "sleep.default"}
 
     response = ask_over_xds(mesh, "operator", "istio-system", "istio.io/debug/syncz")
+    server = json.loads(response.control_plane.identifier)
+    assert (server["Component"], bool(server["ID"])) == ("lateen", True)
+    assert server["Info"]["version"] == __version__
     states = {}
     for resource in response.resources:
         config = csds_pb2.ClientConfig.FromString(resource.value)
         states[config.node.id] = {entry.config_status for entry in config.generic_xds_configs}
+        assert all(entry.last_updated.seconds for entry in config.generic_xds_configs)
     assert states == {"reviews.default": {1}, "sleep.default": {1}}  # ConfigStatus.SYNCED
 
     kind = "istio.io/debug/config_dump"
     response = ask_over_xds(mesh, "operator", "istio-system", kind, "sleep.default")
-    config = csds_pb2.ClientConfig.FromString(response.resources[0].value)
-    assert "virtualOutbound" in {entry.name for entry in config.generic_xds_configs}
+    sections = {item.type_url.rpartition(".")[2]: item.value for item in response.resources}
+    listeners = config_dump_shared_pb2.ListenersConfigDump.FromString(
+        sections["ListenersConfigDump"]
+    )
+    assert "virtualOutbound" in {entry.name for entry in listeners.dynamic_listeners}
+    routes = config_dump_shared_pb2.RoutesConfigDump.FromString(sections["RoutesConfigDump"])
+    found = {}
+    for entry in routes.dynamic_route_configs:
+        route = route_pb2.RouteConfiguration()
+        assert entry.route_config.Unpack(route)
+        found[route.name] = len(route.virtual_hosts)
+    assert found["9080"]
 
     refused = ask_over_xds(mesh, "operator", "istio-system", "istio.io/debug", "syncz", "mesh")
     assert refused.startswith("INVALID_ARGUMENT")

@@ -8,24 +8,26 @@ proxies of their own namespace (`lateen.serve.debug.OWN_NAMESPACE`).
 from __future__ import annotations
 
 import json
+import socket
 from urllib.parse import parse_qsl
 
-from envoy.service.status.v3 import csds_pb2
-
-from lateen.model.discovery import DiscoveryResource
+from lateen import __version__
 from lateen.pki.identity import SpiffeId
 from lateen.serve import debug, wire
 from lateen.serve.connection import Connection
+from lateen.serve.debug_dump import Body, config_sections, sync_config
 from lateen.serve.debug_proxies import proxy_of_query
 from lateen.serve.protocol import DeltaRequest, Dialect, StateRequest
 from lateen.serve.serving import Serving
-from lateen.serve.status import type_state
 from lateen.serve.transport import Refusal, Stream
 from lateen.serve.views import new_nonce
 from lateen.serve.wire import DEBUG_TYPE, MalformedRequest, parse_delta, parse_state
 
-CLIENT_CONFIG = "type.googleapis.com/envoy.service.status.v3.ClientConfig"
 _TYPED = {f"{DEBUG_TYPE}/syncz": "syncz", f"{DEBUG_TYPE}/config_dump": "config_dump"}
+_SERVER = json.dumps(
+    {"Component": "lateen", "ID": socket.gethostname(), "Info": {"version": __version__}}
+)
+"""What ``istioctl`` shows as the control plane that answered."""
 
 
 class DebugStreams:
@@ -94,14 +96,12 @@ class DebugStreams:
             # Whether a proxy exists is nothing to tell somebody who may not ask about it.
             raise Refusal("PERMISSION_DENIED", "no such proxy in your namespace") from error
 
-    async def _bodies(self, kind: str, name: str, query: dict[str, str]) -> list[tuple[str, bytes]]:
+    async def _bodies(self, kind: str, name: str, query: dict[str, str]) -> list[Body]:
         try:
             if kind == f"{DEBUG_TYPE}/syncz":
-                return [
-                    (CLIENT_CONFIG, sync_config(item)) for item in self._plane.server.connections
-                ]
+                return [sync_config(item) for item in self._plane.server.connections]
             if kind == f"{DEBUG_TYPE}/config_dump":
-                return [(CLIENT_CONFIG, full_config(proxy_of_query(self._plane, query)))]
+                return config_sections(proxy_of_query(self._plane, query))
             found = await debug.answer(self._plane, name, query)
         except LookupError as error:
             # Istio answers in the body, so that its tools show the words.
@@ -111,54 +111,6 @@ class DebugStreams:
         return [(DEBUG_TYPE, found.body)]
 
 
-def sync_config(connection: Connection) -> bytes:
-    """Where a proxy stands with each type (``envoy.service.status.v3.ClientConfig``)."""
-    message = _client_config(connection)
-    for type_url, subscription in connection.session.subscriptions.items():
-        entry = message.generic_xds_configs.add(type_url=type_url)
-        state = type_state(subscription).replace(" ", "_")
-        entry.config_status = csds_pb2.ConfigStatus.Value(state)
-        if subscription.rejection is not None:
-            entry.error_state.details = subscription.rejection.message
-    body: bytes = message.SerializeToString()
-    return body
-
-
-def full_config(connection: Connection) -> bytes:
-    """Every resource that a proxy holds, as a ``ClientConfig``; secrets without their content."""
-    message = _client_config(connection)
-    for type_url, subscription in connection.session.subscriptions.items():
-        for name, item in sorted(subscription.held.resources.items()):
-            entry = message.generic_xds_configs.add(
-                type_url=type_url, name=name, version_info=item.version
-            )
-            entry.xds_config.type_url = type_url
-            entry.xds_config.value = _shown(item)
-    body: bytes = message.SerializeToString()
-    return body
-
-
-def _shown(item: DiscoveryResource) -> bytes:
-    from lateen.model.discovery import SECRET
-
-    return wire.encode_named_empty(item.name) if item.type_url == SECRET else item.body
-
-
-def _client_config(connection: Connection) -> csds_pb2.ClientConfig:
-    message = csds_pb2.ClientConfig()
-    proxy = connection.proxy
-    message.node.id = f"{proxy.name}.{proxy.namespace}"
-    message.node.metadata.update(
-        {
-            "CLUSTER_ID": proxy.identity.cluster,
-            "ISTIO_VERSION": str(connection.node.metadata.get("ISTIO_VERSION", "")),
-            "NAMESPACE": proxy.namespace,
-        }
-    )
-    message.node.user_agent_name = str(proxy.type)
-    return message
-
-
 def _parse(dialect: Dialect, data: bytes) -> DeltaRequest | StateRequest:
     try:
         return parse_delta(data)[0] if dialect is Dialect.DELTA else parse_state(data)[0]
@@ -166,8 +118,8 @@ def _parse(dialect: Dialect, data: bytes) -> DeltaRequest | StateRequest:
         raise Refusal("INVALID_ARGUMENT", str(error)) from error
 
 
-def _response(dialect: Dialect, kind: str, name: str, bodies: list[tuple[str, bytes]]) -> bytes:
+def _response(dialect: Dialect, kind: str, name: str, bodies: list[Body]) -> bytes:
     nonce = new_nonce()
     if dialect is Dialect.STATE:
-        return wire.encode_state_of(kind, bodies, nonce, "debug")
-    return wire.encode_delta_of(kind, name, bodies, nonce)
+        return wire.encode_state_of(kind, bodies, nonce, "debug", _SERVER)
+    return wire.encode_delta_of(kind, name, bodies, nonce, _SERVER)

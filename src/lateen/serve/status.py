@@ -115,14 +115,15 @@ def config_dump(connection: Connection, type_url: str = "") -> Json:
             {
                 "@type": f"type.googleapis.com/envoy.admin.v3.{message}",
                 entries: [
-                    _entry(item, field) for _, item in sorted(_held(connection, kind).items())
+                    _entry(item, field)
+                    for _, item in sorted(held_resources(connection, kind).items())
                 ],
             }
         )
     return {"configs": configs}
 
 
-def _held(connection: Connection, type_url: str) -> Mapping[str, DiscoveryResource]:
+def held_resources(connection: Connection, type_url: str) -> Mapping[str, DiscoveryResource]:
     """What the proxy holds of a type; route configurations with their virtual hosts in them."""
     subscriptions = connection.session.subscriptions
     held = subscriptions[type_url].held

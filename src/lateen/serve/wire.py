@@ -197,18 +197,20 @@ def asks_to_debug(data: bytes) -> bool:
 
 
 def encode_state_of(
-    type_url: str, bodies: Iterable[tuple[str, bytes]], nonce: str, version: str
+    type_url: str, bodies: Iterable[tuple[str, bytes]], nonce: str, version: str, server: str
 ) -> bytes:
-    """A ``DiscoveryResponse`` whose resources have types of their own (type URL and bytes)."""
+    """A ``DiscoveryResponse`` whose resources have types of their own (type URL and bytes).
+    ``server`` is the identifier of the control plane."""
     parts = [_field(1, version.encode())]
     parts.extend(_field(2, _field(1, kind.encode()) + _field(2, body)) for kind, body in bodies)
     parts.append(_field(4, type_url.encode()))
     parts.append(_field(5, nonce.encode()))
+    parts.append(_field(6, _field(1, server.encode())))
     return b"".join(parts)
 
 
 def encode_delta_of(
-    type_url: str, name: str, bodies: Iterable[tuple[str, bytes]], nonce: str
+    type_url: str, name: str, bodies: Iterable[tuple[str, bytes]], nonce: str, server: str
 ) -> bytes:
     """As `encode_state_of`, a ``DeltaDiscoveryResponse`` of resources called ``name``."""
     parts = [
@@ -217,6 +219,7 @@ def encode_delta_of(
     ]
     parts.append(_field(4, type_url.encode()))
     parts.append(_field(5, nonce.encode()))
+    parts.append(_field(7, _field(1, server.encode())))
     return b"".join(parts)
 
 
