@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks.scale.cluster import Cluster, access_of
 from benchmarks.scale.fleet import Fleet, Place
 from benchmarks.scale.grid import grid
 from benchmarks.scale.mesh import Size, objects
@@ -42,6 +43,10 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"benchmarks.scale: {error}", file=sys.stderr)
         return 2
+    if options.scenario == "manifest" and options.kubeconfig:
+        begun, count = time.monotonic(), Cluster(access_of(options.kubeconfig)).load(size)
+        print(f"{count} objects written in {time.monotonic() - begun:.0f} s", file=sys.stderr)
+        return 0
     if options.scenario == "manifest" and options.folder:
         write_mesh(size, options.folder)
         return 0
@@ -93,6 +98,7 @@ def _bench(options: argparse.Namespace, size: Size) -> Iterator[Bench]:
             debounce=options.debounce,
             duration=options.duration,
             limit=options.limit,
+            quiet=options.quiet,
         )
     finally:
         if fleet is not None:
@@ -119,6 +125,7 @@ def _plane(options: argparse.Namespace, size: Size, folder: Path) -> tuple[Plane
             place=place,
             apply=options.apply,
             folder=options.folder,
+            kubeconfig=options.kubeconfig,
             start=options.start,
             ready=options.ready,
             restart=options.restart,
@@ -171,6 +178,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--debounce", type=float, default=0.1, help="seconds, of the server")
     parser.add_argument("--duration", type=float, default=600.0, help="seconds of churn")
     parser.add_argument("--limit", type=float, default=300.0, help="seconds before giving up")
+    parser.add_argument(
+        "--quiet", type=float, default=0.5, help="seconds of silence after which all is delivered"
+    )
     parser.add_argument("--workers", type=int, default=0, help="processes that play proxies")
     parser.add_argument("--sotw", action="store_true", help="speak state-of-the-world xDS")
     parser.add_argument("--profile", default="", help="file for a cProfile of our own server")
@@ -191,6 +201,11 @@ def _parser() -> argparse.ArgumentParser:
         "--folder",
         type=Path,
         help="folder whose subfolders `changing` and `still` it reads (`manifest` writes them)",
+    )
+    peer.add_argument(
+        "--kubeconfig",
+        type=Path,
+        help="Kubernetes API that it reads its objects from (`manifest` writes them there)",
     )
     peer.add_argument(
         "--start", default="", help="command that runs it in the foreground; the rig ends it"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import random
 import select
 import ssl
 import time
@@ -16,12 +17,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from benchmarks.scale.http2 import Endpoint, Http2Stream, StreamEnded
-from benchmarks.scale.proxy import HeldStates, ProxySpec, SimulatedProxy, Totals
+from benchmarks.scale.proxy import (
+    FIRST_RETRY,
+    LONGEST_RETRY,
+    HeldStates,
+    ProxySpec,
+    SimulatedProxy,
+    Totals,
+)
 from benchmarks.scale.wire import Scanner
 
 T = TypeVar("T")
-_RETRY = 0.25
-"""Seconds after which a proxy that lost its connection tries again."""
 _SERVICE = "/envoy.service.discovery.v3.AggregatedDiscoveryService"
 
 
@@ -324,6 +330,7 @@ class _Worker:
         try:
             for message in stream.on_ready():
                 self._last_message = time.monotonic()
+                proxy.next_retry = FIRST_RETRY
                 proxy.take(message, self._watched)
                 stream.flush()
         except (OSError, StreamEnded) as error:
@@ -343,7 +350,9 @@ class _Worker:
         if proxy.stream is not None:
             self._drop(proxy)
         if self._wanted:
-            self._retry[self._proxies.index(proxy)] = time.monotonic() + _RETRY
+            wait = random.uniform(0.0, proxy.next_retry)
+            self._retry[self._proxies.index(proxy)] = time.monotonic() + wait
+            proxy.next_retry = min(2 * proxy.next_retry, LONGEST_RETRY)
 
     def _drop(self, proxy: SimulatedProxy) -> None:
         stream, proxy.stream = proxy.stream, None

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.scale.cluster import Cluster, access_of
 from benchmarks.scale.fleet import Place
 from benchmarks.scale.mesh import Raw, Size, objects
 from benchmarks.scale.plane import Process, scrape
@@ -28,14 +29,16 @@ class PeerOptions:
 
     ``apply`` is a command that gets changed objects as a ``List`` on its standard input, for
     instance ``kubectl apply -f -``; ``folder`` one from which the server reads its objects
-    (`write_mesh`). With ``start``, a command that runs the server in the foreground, the rig
-    starts, measures, restarts and ends it, and waits until ``ready``, a URL, answers; ``pid``
-    and ``restart`` are for servers that somebody else started.
+    (`write_mesh`); ``kubeconfig`` names a Kubernetes API that it reads them from (`Cluster`).
+    With ``start``, a command that runs the server in the foreground, the rig starts, measures,
+    restarts and ends it, and waits until ``ready``, a URL, answers; ``pid`` and ``restart`` are
+    for servers that somebody else started.
     """
 
     place: Place
     apply: str = ""
     folder: Path | None = None
+    kubeconfig: Path | None = None
     start: str = ""
     ready: str = ""
     restart: str = ""
@@ -49,6 +52,8 @@ class Peer:
 
     def __init__(self, options: PeerOptions) -> None:
         self._options = options
+        config = options.kubeconfig
+        self._cluster = Cluster(access_of(config)) if config is not None else None
         self._process: subprocess.Popen[bytes] | None = None
         self.ready_s = self._start() if options.start else 0.0
         """Seconds from the start of the process to readiness."""
@@ -61,7 +66,9 @@ class Peer:
     def apply(self, documents: Sequence[Raw], *, wait: bool = False) -> None:
         """See `Plane`; nothing tells what proxies have."""
         options = self._options
-        if options.folder is not None:
+        if self._cluster is not None:
+            self._cluster.apply(documents)
+        elif options.folder is not None:
             for raw in documents:
                 _write(options.folder / CHANGING / _file_name(raw), [raw])
         elif options.apply:
@@ -69,11 +76,15 @@ class Peer:
             subprocess.run(shlex.split(options.apply), input=body.encode(), check=True)
         else:
             raise SystemExit(
-                "this scenario changes objects: give --apply COMMAND or --folder FOLDER"
+                "this scenario changes objects: give --kubeconfig FILE, --folder FOLDER or "
+                "--apply COMMAND"
             )
 
     def set_pod_status(self, namespace: str, name: str, status: Raw) -> None:
         """See `Plane`."""
+        if self._cluster is not None:
+            self._cluster.set_pod_status(namespace, name, status)
+            return
         metadata = {"name": name, "namespace": namespace}
         raw = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": status}
         self.apply([raw])

@@ -21,6 +21,9 @@ from benchmarks.scale.wire import (
 )
 
 _REFERENCES = {CLUSTER: ENDPOINT, LISTENER: ROUTE}
+FIRST_RETRY, LONGEST_RETRY = 0.5, 30.0
+"""Seconds up to which a proxy waits, by chance, before it tries again: doubled each time until it
+is sent something, as Envoy does."""
 _NOTHING: Mapping[str, str] = {}
 
 
@@ -88,6 +91,8 @@ class SimulatedProxy:
     held: dict[str, Mapping[str, str]] = field(default_factory=dict)
     asked: dict[str, frozenset[str]] = field(default_factory=dict)
     answered: set[str] = field(default_factory=set)
+    next_retry: float = FIRST_RETRY
+    """Seconds up to which it waits when the connection breaks (kept by its owner)."""
     connecting_since: float = 0.0
     first_at: float = 0.0
     complete_at: float = 0.0

@@ -22,8 +22,9 @@ from benchmarks.scale.mesh import (
 from benchmarks.scale.plane import Plane
 from benchmarks.scale.wire import ENDPOINT, LISTENER, ROUTE
 
-QUIET = 0.5
-"""Seconds without a message after which a change counts as delivered everywhere."""
+_PATIENCE = 5.0
+"""Seconds to wait for an acknowledgement that may not come: of a change that changes nothing, as
+an earlier run left the mesh so, or that concerns nobody."""
 _COUNTERS = ("lateen_translations_total", "lateen_xds_messages_encoded_total")
 
 
@@ -83,6 +84,8 @@ class Bench:
     """Seconds of churn."""
     limit: float = 300.0
     """Seconds after which a scenario gives up."""
+    quiet: float = 0.5
+    """Seconds without a message after which a change counts as delivered everywhere."""
 
     def move_pod(self, service: int, index: int, turn: int) -> None:
         """Give a pod another address, that of ``turn``."""
@@ -164,7 +167,7 @@ def cold_connect(bench: Bench) -> Result:
     meter.start()
     begun, report = connect_all(bench)
     meter.add(begun, report.complete_at, report)
-    settled = bench.fleet.settle(QUIET, 30)
+    settled = bench.fleet.settle(bench.quiet, 30)
     meter.extra["complete"] = len(settled.complete_at)
     meter.extra["idle_cpu_percent"] = _idle_cpu(bench)
     return meter.result("cold-connect")
@@ -197,7 +200,7 @@ def private_route_change(bench: Bench) -> Result:
     """A VirtualService that only its own namespace sees gets another timeout."""
     service = _http_service(bench.size)
     bench.plane.apply([virtual_service(bench.size, service, 99, ".")], wait=True)
-    bench.fleet.settle(QUIET, 30)
+    bench.fleet.settle(bench.quiet, 30)
     return _changes(
         bench,
         "private-route-change",
@@ -217,7 +220,7 @@ def namespace_policy(bench: Bench) -> Result:
         bench.plane.apply([peer_authentication(space, mode)])
 
     bench.plane.apply([peer_authentication(space, "STRICT")], wait=True)
-    bench.fleet.settle(QUIET, 30)
+    bench.fleet.settle(bench.quiet, 30)
     expected = _proxies_in(bench.size, space)
     return _changes(bench, "namespace-policy", LISTENER, "", change, expected=expected)
 
@@ -230,7 +233,7 @@ def mesh_policy(bench: Bench) -> Result:
         bench.plane.apply([peer_authentication("istio-system", mode)])
 
     bench.plane.apply([peer_authentication("istio-system", "STRICT")], wait=True)
-    bench.fleet.settle(QUIET, 30)
+    bench.fleet.settle(bench.quiet, 30)
     return _changes(bench, "mesh-policy", LISTENER, "", change, expected=0)
 
 
@@ -238,7 +241,7 @@ def rolling_restart(bench: Bench) -> Result:
     """A fifth of all services restart: their pods get other addresses, one after the other."""
     meter = Meter(bench)
     _, report = connect_all(bench)
-    bench.fleet.settle(QUIET, 30)
+    bench.fleet.settle(bench.quiet, 30)
     bench.fleet.mark(ENDPOINT)
     meter.start()
     begun = time.monotonic()
@@ -246,7 +249,7 @@ def rolling_restart(bench: Bench) -> Result:
         for index in range(bench.size.endpoints):
             bench.move_pod(service, index, 1)
     changed = time.monotonic()
-    report = bench.fleet.settle(max(QUIET, 3 * bench.debounce), bench.limit)
+    report = bench.fleet.settle(max(bench.quiet, 3 * bench.debounce), bench.limit)
     meter.add(begun, [*report.seen_at[:1], report.last_message_at], report)
     meter.extra["changing_s"] = round(changed - begun, 2)
     meter.extra["after_last_change_ms"] = round((report.last_message_at - changed) * 1000, 1)
@@ -257,7 +260,7 @@ def reconnect(bench: Bench) -> Result:
     """The server is killed and comes back; all proxies return with what they hold."""
     meter = Meter(bench)
     connect_all(bench)
-    bench.fleet.settle(QUIET, 30)
+    bench.fleet.settle(bench.quiet, 30)
     bench.fleet.disconnect()
     bench.plane.restart()
     bench.fleet.mark()
@@ -272,7 +275,7 @@ def churn(bench: Bench) -> Result:
     """Endpoints, routes and policies change all the time; memory must not grow."""
     meter = Meter(bench)
     connect_all(bench)
-    bench.fleet.settle(QUIET, 30)
+    bench.fleet.settle(bench.quiet, 30)
     bench.fleet.mark()
     meter.start()
     begun, turn = time.monotonic(), 0
@@ -291,7 +294,7 @@ def churn(bench: Bench) -> Result:
             bench.plane.apply([peer_authentication(namespace_of(size, turn), mode)])
         memory.append(bench.plane.rss_mb())
         time.sleep(0.1)
-    report = bench.fleet.settle(max(QUIET, 3 * bench.debounce), bench.limit)
+    report = bench.fleet.settle(max(bench.quiet, 3 * bench.debounce), bench.limit)
     meter.add(begun, [report.last_message_at], report)
     warm = memory[len(memory) // 5 :] or memory
     half = len(warm) // 2
@@ -307,7 +310,7 @@ def churn(bench: Bench) -> Result:
 def slow_readers(bench: Bench) -> Result:
     """A tenth of the proxies stop reading while routes change; the others must not notice."""
     connect_all(bench)
-    bench.fleet.settle(QUIET, 30)
+    bench.fleet.settle(bench.quiet, 30)
     before = bench.plane.rss_mb()
     stuck = max(1, bench.size.proxies // 10)
     bench.fleet.stop_reading(stuck)
@@ -323,7 +326,7 @@ def slow_readers(bench: Bench) -> Result:
     )
     grown = round(bench.plane.rss_mb() - before, 1)
     bench.fleet.stop_reading(0)
-    bench.fleet.settle(QUIET, 60)
+    bench.fleet.settle(bench.quiet, 60)
     return _with(result, stuck=stuck, memory_growth_mb=grown)
 
 
@@ -333,7 +336,7 @@ def nack(bench: Bench) -> Result:
     A control plane that takes refused configuration back from everyone sends it twice.
     """
     connect_all(bench)
-    bench.fleet.settle(QUIET, 30)
+    bench.fleet.settle(bench.quiet, 30)
     refusing = max(1, bench.size.proxies // 10)
     bench.fleet.refuse(refusing, "the rig refuses this")
     result = _changes(
@@ -378,37 +381,38 @@ def _changes(
     """Repeat ``change``; each time wait until every proxy concerned has acknowledged it.
 
     ``expected`` is how many these are: by default all that hold the resource; 0 means that it is
-    not known, then silence ends the wait.
+    not known, then silence after the first one ends the wait.
     """
     if connect:
         connect_all(bench)
     fleet = bench.fleet
-    fleet.settle(QUIET, 30)
+    fleet.settle(bench.quiet, 30)
     if expected is None:
         expected = fleet.holders(type_url, name)
     meter = Meter(bench)
     # The first change of a kind loads code and fills caches that later ones find.
     fleet.mark(type_url, name)
     change(1)
-    if expected:
-        _wait_for_acknowledgements(bench, expected)
-    fleet.settle(max(QUIET, 3 * bench.debounce), bench.limit)
+    _wait_for_acknowledgements(bench, expected or 1, _PATIENCE)
+    fleet.settle(max(bench.quiet, 3 * bench.debounce), bench.limit)
     meter.start()
+    written: list[float] = []
     for turn in range(2, bench.repetitions + 2):
         fleet.mark(type_url, name)
         begun = time.monotonic()
         change(turn)
-        if expected:
-            _wait_for_acknowledgements(bench, expected)
-        report = fleet.settle(max(QUIET, 3 * bench.debounce), bench.limit)
+        written.append((time.monotonic() - begun) * 1000)
+        _wait_for_acknowledgements(bench, expected or 1, bench.limit if expected else _PATIENCE)
+        report = fleet.settle(max(bench.quiet, 3 * bench.debounce), bench.limit)
         meter.add(begun, report.seen_at, report)
         if expected and len(report.seen_at) < expected:
             meter.errors.append(f"{len(report.seen_at)} of {expected} proxies acknowledged")
+    meter.extra["written_ms"] = round(statistics.median(written), 1)
     return meter.result(scenario, bench.repetitions)
 
 
-def _wait_for_acknowledgements(bench: Bench, count: int) -> None:
-    bench.fleet.wait(lambda report: len(report.seen_at) >= count, bench.limit, poll=0.02)
+def _wait_for_acknowledgements(bench: Bench, count: int, limit: float) -> None:
+    bench.fleet.wait(lambda report: len(report.seen_at) >= count, limit, poll=0.02)
 
 
 def connect_all(bench: Bench) -> tuple[float, Report]:

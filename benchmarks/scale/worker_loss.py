@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from benchmarks.scale.fleet import Report
 from benchmarks.scale.plane import Process
-from benchmarks.scale.scenarios import QUIET, Bench, Meter, Result, connect_all
+from benchmarks.scale.scenarios import Bench, Meter, Result, connect_all
 from lateen.serve.workers import surpluses
 
 _POLL = 0.25
@@ -24,7 +24,7 @@ def worker_loss(bench: Bench) -> Result:
     """
     connect_all(bench)
     fleet = bench.fleet
-    fleet.settle(QUIET, 30)
+    fleet.settle(bench.quiet, 30)
     before = bench.plane.processes()
     if len(before) < 2:
         raise SystemExit(
@@ -49,7 +49,7 @@ def worker_loss(bench: Bench) -> Result:
     ):
         _wait(bench, condition)
         meter.extra[name] = round((time.monotonic() - begun) * 1000, 1)
-    fleet.settle(QUIET, 30)
+    fleet.settle(bench.quiet, 30)
     report = fleet.wait(lambda found: found.connected == fleet.size, bench.limit)
     meter.extra["moved_back"] = _since(report, settled)
     # Connections that end are what this is about.

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import http.server
+import json
+import threading
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
+import hpack
 import pytest
+import yaml
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 
 from benchmarks.scale import mesh
+from benchmarks.scale.cluster import Access, Cluster, access_of, cluster_objects
+from benchmarks.scale.fleet import Place
+from benchmarks.scale.http2 import status_of
+from benchmarks.scale.peer import Peer, PeerOptions
 from benchmarks.scale.report import plot
 from benchmarks.scale.wire import CLUSTER, ENDPOINT, ROUTE, Scanner, delta_request, state_request
 from lateen.api.parse import parse_object
@@ -74,6 +86,105 @@ def test_more_proxies_than_pods_are_refused() -> None:
         mesh.Size(services=2, endpoints=3, proxies=7, namespaces=1)
 
 
+def test_a_cluster_holds_an_endpoint_slice_for_each_service() -> None:
+    size = mesh.Size(services=4, endpoints=3, proxies=4, namespaces=2)
+
+    slices = [raw for raw in cluster_objects(size) if raw["kind"] == "EndpointSlice"]
+    entries = cluster_objects(mesh.Size(services=4, proxies=4, namespaces=2, entries=True))
+
+    assert [raw["metadata"]["name"] for raw in slices] == ["svc0", "svc1", "svc2", "svc3"]
+    third = slices[3]["endpoints"][2]
+    assert third["addresses"] == [mesh.pod_address(3, 2)]
+    assert third["targetRef"] == {"kind": "Pod", "namespace": "ns1", "name": "svc3-2"}
+    assert all(raw["kind"] != "EndpointSlice" for raw in entries)
+
+
+def test_the_mesh_is_written_to_a_cluster_namespaces_first(api: ApiServer) -> None:
+    size = mesh.Size(services=4, endpoints=2, proxies=4, namespaces=2)
+
+    count = Cluster(Access("127.0.0.1", api.port, None, "secret")).load(size)
+
+    asked = [(path, body) for method, path, body in api.asked if method != "GET"]
+    assert [(path, name_of(body)) for path, body in asked[:3]] == [
+        ("/api/v1/namespaces", name) for name in ("istio-system", "ns0", "ns1")
+    ]
+    assert count == len(list(cluster_objects(size))) == len(asked) - 8  # statuses of 8 pods
+    assert ("/api/v1/nodes", node("node1")) in asked
+    services = "/apis/networking.istio.io/v1/namespaces/ns0/virtualservices"
+    assert dict(asked)[services]["kind"] == "VirtualService"
+    assert "status" not in dict(asked)["/api/v1/namespaces/ns0/pods"]
+    status = dict(asked)["/api/v1/namespaces/ns0/pods/svc0-1/status"]
+    assert status["status"]["podIP"] == mesh.pod_address(0, 1)
+    assert api.tokens == {"Bearer secret"}
+
+
+def test_a_cluster_gets_what_differs_and_loses_another_mesh(api: ApiServer) -> None:
+    size = mesh.Size(services=2, endpoints=2, proxies=2, namespaces=1)
+    moved, other = mesh.pod(size, 1, 0), mesh.virtual_service(size, 0, turn=9)
+    moved["status"] = mesh.pod_status(1, 0, turn=1)
+    found = {(raw["kind"], raw["metadata"]["name"]): raw for raw in cluster_objects(size)}
+    found |= {("Pod", "svc1-0"): moved, ("VirtualService", "svc0"): other}
+    found["Service", "old"] = mesh.service_object(mesh.Size(namespaces=9), 8)
+    found["Service", "kubernetes"] = {"metadata": {"name": "kubernetes", "namespace": "default"}}
+    for (kind, _), raw in found.items():
+        live: dict[str, Any] = {**raw, "metadata": {**raw["metadata"], "uid": "server's own"}}
+        api.lists.setdefault(f"{kind.lower()}s".replace("ys", "ies"), []).append(live)
+
+    assert Cluster(Access("127.0.0.1", api.port, None)).load(size) == 2
+
+    changes = {path.partition("?")[0]: method for method, path, _ in api.asked if method != "GET"}
+    rule = "/apis/networking.istio.io/v1/namespaces/ns0/virtualservices/svc0"
+    assert changes == {
+        "/api/v1/namespaces/ns8/services/svc8": "DELETE",
+        "/api/v1/namespaces/ns0/pods/svc1-0/status": "PATCH",
+        rule: "PATCH",
+    }
+
+
+def test_a_pod_of_a_peer_moves_in_its_endpoint_slice_too(api: ApiServer, tmp_path: Path) -> None:
+    config = tmp_path / "kubeconfig"
+    config.write_text(yaml.safe_dump(kubeconfig({"server": f"http://127.0.0.1:{api.port}"})))
+    peer = Peer(PeerOptions(Place("127.0.0.1", 1), kubeconfig=config))
+
+    peer.set_pod_status("ns0", "svc0-1", mesh.pod_status(0, 1, turn=1))
+
+    (_, _, status), (_, path, change) = api.asked
+    address = mesh.pod_address(0, 1, turn=1)
+    assert status["status"]["podIP"] == address
+    assert path == "/apis/discovery.k8s.io/v1/namespaces/ns0/endpointslices/svc0"
+    assert change == [{"op": "replace", "path": "/endpoints/1/addresses", "value": [address]}]
+
+
+def test_what_an_api_server_refuses_ends_the_run(api: ApiServer) -> None:
+    api.answers = [429, 422]
+
+    with pytest.raises(SystemExit, match=r"422 .*not this"):
+        Cluster(Access("127.0.0.1", api.port, None)).apply(
+            [mesh.peer_authentication("a", "STRICT")]
+        )
+
+    assert len(api.asked) == 2
+
+
+def test_a_kubeconfig_gives_the_server_and_the_token(tmp_path: Path) -> None:
+    file = tmp_path / "kubeconfig"
+    cluster = {"server": "https://example.test:6443", "insecure-skip-tls-verify": True}
+    file.write_text(yaml.safe_dump(kubeconfig(cluster)))
+
+    access = access_of(file)
+
+    assert (access.host, access.port, access.token) == ("example.test", 6443, "secret")
+    assert access.tls is not None
+    assert not access.tls.check_hostname
+
+
+def test_the_end_of_a_stream_is_told_in_words() -> None:
+    block = hpack.Encoder().encode([("grpc-status", "8"), ("grpc-message", "too%20many requests")])
+
+    assert status_of(block) == "grpc-status 8 too many requests"
+    assert "cannot be read" in status_of(b"\x00\xff")
+
+
 def test_plots_are_well_formed() -> None:
     drawn = ElementTree.fromstring(plot("a < b", "proxies", {"one": [(0, 1), (100, 3.5)]}))
 
@@ -84,3 +195,66 @@ def cluster(name: str, size: int) -> DiscoveryResource:
     """With endpoints by EDS; its name for statistics makes it ``size`` bytes long at least."""
     body = cluster_pb2.Cluster(name=name, type=cluster_pb2.Cluster.EDS, alt_stat_name="x" * size)
     return DiscoveryResource(CLUSTER, name, f"v-{name}", body.SerializeToString())
+
+
+class ApiServer(http.server.ThreadingHTTPServer):
+    """Takes every request and remembers its method, path and body."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.port: int = self.server_address[1]
+        self.asked: list[tuple[str, str, Any]] = []
+        self.tokens: set[str | None] = set()
+        self.answers: list[int] = []
+        """Status codes of the next answers; 200 when used up."""
+        self.lists: dict[str, list[Any]] = {}
+        """Items by the last part of the path."""
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: ApiServer
+
+    def _answer(self) -> None:
+        server = self.server
+        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        server.asked.append((self.command, self.path, json.loads(body or b"{}")))
+        server.tokens.add(self.headers["Authorization"])
+        items = server.lists.get(self.path.rpartition("/")[2], [])
+        answer = json.dumps({"no": "not this", "items": items}).encode()
+        self.send_response(server.answers.pop(0) if server.answers else 200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.send_header("Retry-After", "0")
+        self.end_headers()
+        self.wfile.write(answer)
+
+    do_GET = do_POST = do_PATCH = do_DELETE = _answer
+
+    def log_message(self, *_: object) -> None:
+        """Nothing to print."""
+
+
+@pytest.fixture
+def api() -> Iterator[ApiServer]:
+    with ApiServer() as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def node(name: str) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}}
+
+
+def name_of(raw: dict[str, Any]) -> str:
+    name: str = raw["metadata"]["name"]
+    return name
+
+
+def kubeconfig(cluster: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "clusters": [{"name": "c", "cluster": cluster}],
+        "users": [{"name": "u", "user": {"token": "secret"}}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "x",
+    }
