@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from envoy.admin.v3 import config_dump_pb2
 from envoy.admin.v3 import config_dump_shared_pb2 as dump
 from envoy.service.status.v3 import csds_pb2
 from google.protobuf.message import Message
@@ -95,7 +96,7 @@ def _extension(message: dump.EcdsConfigDump, item: DiscoveryResource) -> None:
     _fill(message.ecds_filters.add(version_info=item.version).ecds_filter, item)
 
 
-def _secret(message: dump.SecretsConfigDump, item: DiscoveryResource) -> None:
+def _secret(message: config_dump_pb2.SecretsConfigDump, item: DiscoveryResource) -> None:
     entry = message.dynamic_active_secrets.add(name=item.name, version_info=item.version)
     entry.secret.type_url = SECRET
     entry.secret.value = wire.encode_named_empty(item.name)
@@ -108,7 +109,7 @@ _SECTIONS: dict[str, _Section] = {
     LISTENER: (dump.ListenersConfigDump, _listener),
     ROUTE: (dump.RoutesConfigDump, _route),
     EXTENSION: (dump.EcdsConfigDump, _extension),
-    SECRET: (dump.SecretsConfigDump, _secret),
+    SECRET: (config_dump_pb2.SecretsConfigDump, _secret),
 }
 
 
