@@ -7,8 +7,11 @@ from lateen.model.change import Change
 from lateen.model.discovery import CLUSTER, DiscoveryResource
 from lateen.model.proxies import proxy_of
 from lateen.model.snapshot import Snapshot, apply
+from lateen.serve.generator import MeshGenerator
+from lateen.serve.metrics import Metrics
 from lateen.serve.push import Rejected
 from lateen.serve.quarantine import Quarantine, blamed, describe
+from lateen.serve.targets import ScopeTargets
 from tests.serve.mesh import config_map, parsed, pod, snapshot_of
 
 
@@ -82,3 +85,11 @@ def test_deleting_a_blamed_object_ends_its_quarantine() -> None:
     quarantine.hold(rejection(None, snapshot, bad), bad)
     assert quarantine.admit([Change(bad.key, None)]) == [Change(bad.key, None)]
     assert len(quarantine) == 0
+
+
+def test_what_is_withheld_is_bounded_and_the_newest_stays() -> None:
+    targets = ScopeTargets(MeshGenerator(), Metrics())
+    for number in range(1000):
+        targets.withhold([DiscoveryResource(CLUSTER, "a", str(number), b"")])
+    assert len(targets.withheld) == 256
+    assert (CLUSTER, "a", "999") in targets.withheld

@@ -20,6 +20,9 @@ from lateen.serve.secrets import referenced_secret
 from lateen.serve.session import Target
 from lateen.serve.views import View, updated
 
+_MAX_WITHHELD = 256
+"""Versions kept from all proxies; whoever can refuse can make them more."""
+
 
 class ScopeTargets:
     """The scopes of connected proxies, by scope, and what each of them shall have."""
@@ -28,7 +31,8 @@ class ScopeTargets:
         self.states: dict[Scope, ScopeState] = {}
         self._generator = generator
         self._metrics = metrics
-        self._withheld: set[tuple[str, str, str]] = set()
+        self._withheld: dict[tuple[str, str, str], None] = {}
+        """Oldest first."""
 
     # Proxies
 
@@ -158,7 +162,12 @@ class ScopeTargets:
 
     def withhold(self, resources: Iterable[DiscoveryResource]) -> None:
         """Keep exactly these versions from all proxies, as no object could be blamed for them."""
-        self._withheld.update((item.type_url, item.name, item.version) for item in resources)
+        for item in resources:
+            self._withheld[item.type_url, item.name, item.version] = None
+        # Each scope looks at all of them. Most are of forms that nothing makes any more; one that
+        # is forgotten too early is refused and withheld again.
+        for oldest in list(self._withheld)[:-_MAX_WITHHELD]:
+            del self._withheld[oldest]
         for state in self.states.values():
             if self.retarget(state):
                 for connection in state.connections:
