@@ -97,6 +97,7 @@ def ask_over_xds(mesh: LiveMesh, pod: str, namespace: str, kind: str, *names: st
     (folder / "roots").write_text(issued["trust_bundle"])
     request = discovery_pb2.DiscoveryRequest(type_url=kind, resource_names=names)
     request.node.id = "debug~0.0.0.0~istioctl~cluster.local"
+    request.response_nonce = "2026-11-29 12:00:00"  # of its own making
     encoded = base64.b64encode(request.SerializeToString()).decode()
     done = subprocess.run(
         mesh.enter(sys.executable, "-c", GRPC, str(folder), "StreamAggregatedResources", encoded),
@@ -142,6 +143,9 @@ def test_config_dump_is_what_envoys_readers_parse(mesh: LiveMesh) -> None:
                 strictly(entry.pop(name, None))
             strictly(entry.get("active_state", {}).pop("listener", None))
         json_format.ParseDict(config, kind())
+    [clusters] = debug(mesh, "config_dump?proxyID=sleep.default&types=cds")["configs"]
+    assert "origins" in clusters["dynamic_active_clusters"][0]["cluster"]["metadata"][
+        "filter_metadata"]["lateen"]  # fmt: skip
     [only] = debug(mesh, "config_dump?proxyID=sleep.default&types=rds")["configs"]
     assert only["@type"].endswith("RoutesConfigDump")
 

@@ -61,7 +61,7 @@ def dump(plane: Serving, query: Query) -> object:
     for name in wanted:
         if name not in urls and name not in SHORT_NAMES:
             raise ValueError(f'unknown type "{name}"; one of {", ".join(sorted(urls))}')
-    configs: list[object] = []
+    configs: list[Json] = []
     for type_url in [urls.get(name, name) for name in wanted] or [""]:
         configs += config_dump(connection, type_url)["configs"]
     return {"configs": [_without_origins(config) for config in configs]}
@@ -285,13 +285,15 @@ def _sorted(plane: Serving, query: Query) -> Iterable[Connection]:
     return sorted(found, key=lambda item: (item.proxy.namespace, item.proxy.name))
 
 
-def _without_origins(config: object) -> object:
-    """Envoy's dump has no such field, and its readers refuse what they do not know."""
-    if isinstance(config, dict):
-        return {key: _without_origins(value) for key, value in config.items() if key != "origins"}
-    if isinstance(config, list):
-        return [_without_origins(value) for value in config]
-    return config
+def _without_origins(section: Json) -> Json:
+    """Envoy's dump has no such field in its entries, and its readers refuse what they do not
+    know."""
+    return {
+        name: [{key: entry[key] for key in entry if key != "origins"} for entry in value]
+        if isinstance(value, list)
+        else value
+        for name, value in section.items()
+    }
 
 
 def time_text(seconds: float) -> str:

@@ -42,6 +42,7 @@ class DebugStreams:
         Raises `Refusal` with what Istio's tools expect: ``INVALID_ARGUMENT`` for a request
         without exactly one name, ``PERMISSION_DENIED`` for what the caller may not see.
         """
+        sent: set[str] = set()
         data: bytes | None = first
         while data is not None:
             request = _parse(stream.dialect, data)
@@ -49,12 +50,17 @@ class DebugStreams:
                 if data is first:
                     return False
                 raise Refusal("INVALID_ARGUMENT", "a debug stream asks for debug types only")
-            if not request.nonce:
-                await stream.send(await self._answer(stream, request))
+            # No acknowledgement: istioctl's first request has a nonce of its own making.
+            if request.nonce not in sent:
+                nonce = new_nonce()
+                sent.add(nonce)
+                await stream.send(await self._answer(stream, request, nonce))
             data = await stream.receive()
         return True
 
-    async def _answer(self, stream: Stream, request: DeltaRequest | StateRequest) -> bytes:
+    async def _answer(
+        self, stream: Stream, request: DeltaRequest | StateRequest, nonce: str
+    ) -> bytes:
         names = request.subscribe if isinstance(request, DeltaRequest) else request.names
         kind = request.type_url
         if len(names) == 1:
@@ -74,7 +80,7 @@ class DebugStreams:
             query = dict(parse_qsl(query_text))
         self._check(stream.identity, name, query)
         bodies = await self._bodies(kind, name, query)
-        return _response(stream.dialect, kind, names[0] if names else name, bodies)
+        return _response(stream.dialect, kind, names[0] if names else name, bodies, nonce)
 
     def _check(self, caller: SpiffeId, name: str, query: dict[str, str]) -> None:
         snapshot = self._plane.snapshot
@@ -118,8 +124,7 @@ def _parse(dialect: Dialect, data: bytes) -> DeltaRequest | StateRequest:
         raise Refusal("INVALID_ARGUMENT", str(error)) from error
 
 
-def _response(dialect: Dialect, kind: str, name: str, bodies: list[Body]) -> bytes:
-    nonce = new_nonce()
+def _response(dialect: Dialect, kind: str, name: str, bodies: list[Body], nonce: str) -> bytes:
     if dialect is Dialect.STATE:
         return wire.encode_state_of(kind, bodies, nonce, "debug", _SERVER)
     return wire.encode_delta_of(kind, name, bodies, nonce, _SERVER)
