@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -236,12 +236,51 @@ def watched(snapshot: Snapshot) -> Iterator[Scope]:
 @pytest.mark.timeout(60)
 def test_updates_equal_translations_from_scratch(seed: int, length: int) -> None:
     chance = random.Random(seed)
+    update_at_random(chance, beginning(), lambda: a_change(chance), length)
+
+
+@settings(
+    max_examples=25,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(seed=st.integers(0, 2**32 - 1), length=st.integers(2, 14))
+@pytest.mark.timeout(60)
+def test_routes_that_change_alone_equal_translations_from_scratch(seed: int, length: int) -> None:
+    chance = random.Random(seed)
+    rules = [virtual_service(chance, chance.choice(NAMESPACES[:2])) for _ in range(6)]
+
+    def change() -> Change:
+        if chance.random() < 0.2:
+            return a_change(chance)
+        resource = parsed(with_other_timeout(chance.choice(rules), chance.randint(1, 9)))
+        return Change(resource.key, resource)
+
+    resources = {resource.key: resource for resource in map(parsed, rules)}
+    first = [Change(resource.key, resource) for resource in resources.values()]
+    update_at_random(chance, [*beginning(), *first], change, length)
+
+
+def with_other_timeout(raw: Raw, seconds: int) -> Raw:
+    """A VirtualService whose HTTP routes alone differ."""
+    rules = [
+        {**rule, "timeout": f"{seconds}s"} if "delegate" not in rule else rule
+        for rule in raw["spec"].get("http", ())
+    ]
+    return {**raw, "spec": {**raw["spec"], "http": rules} if rules else raw["spec"]}
+
+
+def update_at_random(
+    chance: random.Random, first: list[Change], change: Callable[[], Change], length: int
+) -> None:
+    """Change a mesh ``length`` times; the generator compares with a translation from scratch."""
     generator = MeshGenerator(verify=True)
-    snapshot, _ = apply(EMPTY, beginning())
+    snapshot, _ = apply(EMPTY, first)
     held = {scope: generator.generate(snapshot, scope) for scope in watched(snapshot)}
     pending = ChangeSet()
     for _ in range(length):
-        changes = [a_change(chance) for _ in range(chance.choice((1, 1, 1, 2, 4)))]
+        changes = [change() for _ in range(chance.choice((1, 1, 1, 2, 4)))]
         snapshot, changed = apply(snapshot, changes)
         pending = pending.merged(changed)
         if chance.random() < 0.25:

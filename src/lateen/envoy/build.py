@@ -87,7 +87,12 @@ def virtual_hosts(configurations: Iterable[RouteConfiguration]) -> Iterator[Disc
     """The virtual hosts that are resources of their own, of all ``configurations``."""
     for part in configurations:
         if part.discover_hosts:
-            yield from (_memo.get(host, part.name) for host in part.virtual_hosts)
+            yield from (discovered_host(part.name, host) for host in part.virtual_hosts)
+
+
+def discovered_host(route: str, host: VirtualHost) -> DiscoveryResource:
+    """A virtual host that is a resource of its own, of the route configuration ``route``."""
+    return _memo.get(host, route)
 
 
 def whole_route(

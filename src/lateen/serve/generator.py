@@ -27,6 +27,7 @@ from lateen.serve.sharing import Shared, layered, shared
 
 if TYPE_CHECKING:
     from lateen.envoy import build
+    from lateen.model.virtual_services import EffectiveVirtualService
     from lateen.translate import impact
     from lateen.translate.routes import Known
     from lateen.translate.view import View
@@ -163,7 +164,14 @@ class MeshGenerator:
         # Imported late: the API and the CA answer before the translation has been loaded.
         from lateen.envoy import build
         from lateen.model.scope import scope_of
-        from lateen.translate import clusters, configuration, endpoints, impact, inbound
+        from lateen.translate import (
+            clusters,
+            configuration,
+            endpoints,
+            impact,
+            inbound,
+            route_update,
+        )
         from lateen.translate.memo import forgetting
         from lateen.translate.shared import outbound_scope
         from lateen.translate.view import View
@@ -176,6 +184,7 @@ class MeshGenerator:
         self._impact = impact
         self._inbound = inbound
         self._outbound_scope = outbound_scope
+        self._route_update = route_update
         self._scope_of = scope_of
         self._view = View
         self._verify = verify
@@ -324,7 +333,7 @@ class MeshGenerator:
     def _update_routes(self, part: _Outbound, view: View, found: impact.Impact) -> None:
         """New route configurations where changed VirtualServices have a say."""
         relevant = self._impact.routings_for(found, view.scope)
-        if not relevant:
+        if not relevant or self._replace_hosts(part, view, relevant):
             return
         made = [
             self._configuration.route_configuration(view, name, part.known_hosts)
@@ -339,6 +348,23 @@ class MeshGenerator:
             if name.rpartition("/")[0] not in changed
         ]
         part.virtual_hosts = shared(VIRTUAL_HOST, [*kept, *self._build.virtual_hosts(made)])
+
+    def _replace_hosts(
+        self, part: _Outbound, view: View, changed: Iterable[EffectiveVirtualService]
+    ) -> bool:
+        """Make only the virtual hosts of ``changed`` VirtualServices anew; False when more than
+        these may differ."""
+        found = self._route_update.replacements(view, part.known_hosts, changed, part.routes)
+        if found is None:
+            return False
+        fresh: dict[str, DiscoveryResource] = {}
+        for host in found:
+            before = self._build.discovered_host(host.route, host.before)
+            if part.virtual_hosts.get(before.name) is not before:
+                return False  # another host has taken some of its domains
+            fresh[before.name] = self._build.discovered_host(host.route, host.after)
+        part.virtual_hosts = _replaced(VIRTUAL_HOST, part.virtual_hosts, fresh)
+        return True
 
     def _all_clusters(self, view: View) -> Shared:
         key = CLUSTER, view.service_facts

@@ -205,6 +205,18 @@ def _known_host(view: View, entry: _Entry, port: int, known: Known) -> VirtualHo
     return made
 
 
+def virtual_host(
+    view: View,
+    hostname: str,
+    service: Service | None,
+    routing: EffectiveVirtualService | None,
+    port: int,
+) -> VirtualHost:
+    """The virtual host of a service, or of a host that only ``routing`` knows, by itself: with all
+    of its domains, of which others may take some."""
+    return _virtual_host(view, _Entry(hostname, service, routing), port)
+
+
 def _virtual_host(view: View, entry: _Entry, port: int) -> VirtualHost:
     service, routing = entry.service, entry.routing
     addresses = view.addresses(service) if service is not None else ()
