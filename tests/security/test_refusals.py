@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from lateen.model.discovery import CLUSTER
 from lateen.serve.evidence import Evidence, Question, Verdict, evidence, verdict
 from lateen.serve.judgement import Judgement, RefusedAlone, still_refused
 from lateen.serve.push import Rejected
@@ -71,6 +72,22 @@ async def test_what_another_proxy_accepts_is_kept_from_nobody(tmp_path: Path) ->
         async with asyncio.timeout(10):
             while shown():
                 await asyncio.sleep(0.01)
+
+
+async def test_proxies_that_a_push_has_not_reached_have_yet_to_say(tmp_path: Path) -> None:
+    resources = (pod("victim"), pod("evil", account="evil"), config_map("a"))
+    async with (
+        running_mesh(tmp_path, *resources) as mesh,
+        SimulatedProxy(mesh, "victim") as victim,
+        SimulatedProxy(mesh, "evil", identity=("default", "evil")) as evil,
+    ):
+        await completed(victim, evil)
+        proxies = {item.proxy.name: item for item in mesh.server.connections}
+        now = mesh.server.snapshot.version
+        for version, pending in ((now, 0), (now + 1, 1)):
+            # Of the newer version nobody else has been sent anything yet.
+            question = Question(CLUSTER, (("new", "1"),), proxies["evil"].node.id, version)
+            assert evidence(proxies.values(), question).pending == pending
 
 
 async def test_many_streams_of_one_attacker_are_one_voice(tmp_path: Path) -> None:

@@ -81,6 +81,12 @@ def evidence(connections: Iterable[Connection], question: Question) -> Evidence:
         if target is None:
             continue
         identity = str(connection.stream.identity)
+        state = connection.state
+        if state is not None and state.snapshot.version < question.version:
+            # The push has not come to it yet. Who is pushed to first, and refuses, must not be
+            # believed before the others have a say.
+            pending += connection.node.id != question.proxy
+            continue
         subscription = session.subscriptions.get(question.type_url)
         wanted = target.view(question.type_url).resources
         offered = [
