@@ -226,12 +226,15 @@ def watched(snapshot: Snapshot) -> Iterator[Scope]:
                 yield scope_of_pod(snapshot, found)
 
 
-@settings(
+REPEATABLE = settings(
     max_examples=25,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
+
+
+@REPEATABLE
 @given(seed=st.integers(0, 2**32 - 1), length=st.integers(2, 14))
 @pytest.mark.timeout(60)
 def test_updates_equal_translations_from_scratch(seed: int, length: int) -> None:
@@ -239,12 +242,7 @@ def test_updates_equal_translations_from_scratch(seed: int, length: int) -> None
     update_at_random(chance, beginning(), lambda: a_change(chance), length)
 
 
-@settings(
-    max_examples=25,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+@REPEATABLE
 @given(seed=st.integers(0, 2**32 - 1), length=st.integers(2, 14))
 @pytest.mark.timeout(60)
 def test_routes_that_change_alone_equal_translations_from_scratch(seed: int, length: int) -> None:

@@ -6,7 +6,7 @@ envoy. Tests of the protocol bring their own small one.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from lateen.model.change import ChangeSet
@@ -367,17 +367,18 @@ class MeshGenerator:
         return True
 
     def _all_clusters(self, view: View) -> Shared:
-        key = CLUSTER, view.service_facts
-        if key not in self._common:
-            made = self._configuration.outbound_clusters(view)
-            self._common[key] = self._shared(CLUSTER, made)
-        return self._common[key]
+        return self._in_common(CLUSTER, view, self._configuration.outbound_clusters)
 
     def _all_endpoints(self, view: View) -> Shared:
-        key = ENDPOINT, view.service_facts
+        return self._in_common(ENDPOINT, view, self._configuration.all_load_assignments)
+
+    def _in_common(
+        self, type_url: str, view: View, make: Callable[[View], tuple[build.Part, ...]]
+    ) -> Shared:
+        """What ``make`` gives, once for all scopes for which it is the same."""
+        key = type_url, view.service_facts
         if key not in self._common:
-            made = self._configuration.all_load_assignments(view)
-            self._common[key] = self._shared(ENDPOINT, made)
+            self._common[key] = self._shared(type_url, make(view))
         return self._common[key]
 
     def _routes(self, view: View) -> tuple[Shared, Shared]:
