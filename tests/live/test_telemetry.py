@@ -205,7 +205,9 @@ def test_a_real_prometheus_scrapes_the_mesh(bookinfo: Mesh, scraped: str) -> Non
         url = f"{scraped}/api/v1/query?query={urllib.parse.quote(query)}"
         argv = ("nsenter", "-t", str(bookinfo.node_network_pid()), "-n", "curl", "-s", url)
         out = subprocess.run(argv, capture_output=True, text=True, check=False).stdout
-        result: list[dict[str, Any]] = json.loads(out)["data"]["result"] if out else []
+        # Until its storage is open, Prometheus answers "Service Unavailable", which is not JSON.
+        answered = out.startswith("{")
+        result: list[dict[str, Any]] = json.loads(out)["data"]["result"] if answered else []
         return result
 
     eventually(lambda: len(ask("up == 1")) == len(ask("up")) > 8, timeout=30)
