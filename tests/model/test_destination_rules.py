@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from lateen.model.destination_rules import EffectiveDestinationRule, destination_rules
 from lateen.model.snapshot import Snapshot
 from tests.model.meshes import istio, mesh, rule_ids
@@ -115,3 +118,33 @@ def test_a_workload_selector_narrows_to_clients_of_the_namespace() -> None:
     assert look(snapshot, "shop", {"app": "x"}) == ["general"]
     assert look(snapshot, "shop", None) == ["general"]
     assert look(snapshot, "client", {"app": "web"}) == ["general"]
+
+
+EXPORTED = st.sampled_from(("", "exportTo: ['*']", "exportTo: [.]", "exportTo: [a]"))
+PLACED = st.sampled_from(("a", "b", "shop", "istio-system"))
+
+
+@given(
+    rules=st.lists(
+        st.tuples(PLACED, st.sampled_from((HOST, "*.shop.svc.cluster.local", "*.local")), EXPORTED),
+        max_size=6,
+    ),
+    client=PLACED,
+)
+@settings(max_examples=200, deadline=None)
+def test_all_services_at_once_is_each_by_itself(
+    rules: list[tuple[str, str, str]], client: str
+) -> None:
+    services = [
+        f"apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: {space}}}\n"
+        "spec: {ports: [{port: 80}]}"
+        for name, space in (("reviews", "shop"), ("ratings", "shop"), ("reviews", "a"))
+    ]
+    written = [dr(f"r{n}", space, more, host=host) for n, (space, host, more) in enumerate(rules)]
+    snapshot = mesh(*services, *written)
+    known = destination_rules(snapshot)
+    visible = snapshot.services.visible_to(client)
+    known.for_services("elsewhere", visible)
+    assert known.for_services(client, visible) == tuple(
+        known.for_service(client, service) for service in visible
+    )

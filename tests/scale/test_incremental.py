@@ -119,7 +119,7 @@ def destination_rule(chance: random.Random, namespace: str) -> Raw:
         "host": f"{chance.choice(HOSTS)}.{chance.choice(('one', 'two'))}.svc.cluster.local",
         "subsets": [{"name": "v1", "labels": {"version": "v1"}}],
         "trafficPolicy": {"connectionPool": {"tcp": {"maxConnections": chance.randint(1, 9)}}},
-        "exportTo": [chance.choice(("*", "."))],
+        "exportTo": [chance.choice(("*", ".", "two"))],
     }
     if chance.random() < 0.3:
         spec["workloadSelector"] = {"matchLabels": {"app": chance.choice(HOSTS)}}
@@ -153,7 +153,7 @@ def authorization_policy(chance: random.Random, namespace: str) -> Raw:
 
 def service_entry(chance: random.Random, namespace: str) -> Raw:
     spec: Raw = {
-        "hosts": [chance.choice(("other.example.com", "third.example.com"))],
+        "hosts": [chance.choice(("other.example.com", "third.example.com", "web"))],
         "location": "MESH_EXTERNAL",
         "resolution": chance.choice(("DNS", "STATIC", "NONE")),
         "ports": [{"number": chance.choice((80, 443)), "name": "http", "protocol": "HTTP"}],

@@ -16,7 +16,7 @@ from lateen.model.ordering import age_key
 from lateen.model.selection import selects
 from lateen.model.service import Service
 from lateen.model.snapshot import Index, Snapshot
-from lateen.model.visibility import export_to, is_private, is_visible
+from lateen.model.visibility import export_to, is_private, is_public, is_visible
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,6 +64,13 @@ class _HostTable:
                 return found
         return ()
 
+    def hosts_among(self, services: Mapping[str, int]) -> set[int]:
+        """Which of the host names (by position) it has rules for."""
+        found = {services[host] for host in self._exact.keys() & services.keys()}
+        for pattern, _ in self._wildcards:
+            found |= {place for host, place in services.items() if subset_of(host, pattern)}
+        return found
+
     def all(self) -> Iterable[EffectiveDestinationRule]:
         for found in self._exact.values():
             yield from found
@@ -86,14 +93,42 @@ class _Namespace:
     findings: tuple[Finding, ...]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _General:
+    """What clients obey in whose namespace there are no rules, and to which none are exported by
+    name."""
+
+    services: tuple[Service, ...]
+    rules: tuple[EffectiveDestinationRule | None, ...]
+    places: Mapping[str, int]
+    """Positions by host name."""
+
+    @property
+    def unique(self) -> bool:
+        """Whether each host name occurs once."""
+        return len(self.places) == len(self.services)
+
+
+_NOBODY = ""
+"""A namespace that no object is in."""
+
+
+def _places(services: tuple[Service, ...]) -> dict[str, int]:
+    return {service.hostname: place for place, service in enumerate(services)}
+
+
 class DestinationRules:
     """All DestinationRules of a snapshot."""
 
-    __slots__ = ("_root", "namespaces")
+    __slots__ = ("_general", "_restricted", "_root", "namespaces")
 
     def __init__(self, namespaces: Mapping[str, _Namespace], root: str) -> None:
         self.namespaces = namespaces
         self._root = root
+        self._general: dict[int, _General] = {}
+        """By the identity of the services that were asked for."""
+        self._restricted: tuple[EffectiveDestinationRule, ...] | None = None
+        """Rules exported to some namespaces by name."""
 
     def lookup(
         self,
@@ -120,6 +155,40 @@ class DestinationRules:
     ) -> EffectiveDestinationRule | None:
         """`lookup` for a service."""
         return self.lookup(client_namespace, service.hostname, service.namespace, labels)
+
+    def for_services(
+        self, client: str, services: tuple[Service, ...], labels: Mapping[str, str] | None = None
+    ) -> tuple[EffectiveDestinationRule | None, ...]:
+        """`for_service` for each of ``services``. Most clients obey the same rules: those of the
+        services' own namespaces; only the others are looked up."""
+        general = self._general.get(id(services))
+        if general is None:
+            general = self._general[id(services)] = _General(
+                services,
+                tuple(self.for_service(_NOBODY, service) for service in services),
+                _places(services),
+            )
+        special = self._table(client, local=True).hosts_among(general.places)
+        for rule in self._exported_by_name():
+            if client in rule.export_to:
+                table = _HostTable({rule.host: (rule,)})
+                special |= table.hosts_among(general.places)
+        if not special and general.unique:
+            return general.rules
+        found = list(general.rules)
+        for place in special if general.unique else range(len(services)):
+            found[place] = self.for_service(client, services[place], labels)
+        return tuple(found)
+
+    def _exported_by_name(self) -> tuple[EffectiveDestinationRule, ...]:
+        if self._restricted is None:
+            self._restricted = tuple(
+                rule
+                for namespace in self.namespaces.values()
+                for rule in namespace.exported.all()
+                if not is_public(rule.export_to)
+            )
+        return self._restricted
 
     def _candidates(
         self, client: str, hostname: str, service_namespace: str

@@ -11,7 +11,7 @@ from lateen.api.resource import ObjectKey
 from lateen.model.label_selectors import selects
 from lateen.model.layers import Layers
 from lateen.model.service import Endpoint, Registry, Service
-from lateen.model.visibility import is_visible
+from lateen.model.visibility import is_public, is_visible
 from lateen.model.workloads import Workload
 
 Pair = tuple[str, str]
@@ -26,13 +26,17 @@ def service_order(service: Service) -> tuple[str, str, str]:
 class ServiceIndex:
     """All service definitions, by host and by who sees them. Immutable; views are made once."""
 
-    __slots__ = ("_by_host", "_ordered", "_services", "_visible")
+    __slots__ = ("_by_host", "_ordered", "_restricted", "_services", "_visible", "_without")
 
     def __init__(self, services: Layers[str, Service]) -> None:
         self._services = services
         self._by_host: dict[str, tuple[Service, ...]] | None = None
         self._ordered: tuple[Service, ...] | None = None
         self._visible: dict[str, tuple[Service, ...]] = {}
+        self._restricted: tuple[Service, ...] | None = None
+        """Those that not everybody sees."""
+        self._without: dict[frozenset[int], tuple[Service, ...]] = {}
+        """All services but some, by the identities of these."""
 
     @property
     def layers(self) -> Layers[str, Service]:
@@ -56,12 +60,22 @@ class ServiceIndex:
         return self._by_host.get(hostname, ())
 
     def visible_to(self, namespace: str) -> tuple[Service, ...]:
-        """Services that ``namespace`` sees (exportTo), oldest first."""
+        """Services that ``namespace`` sees (exportTo), oldest first: the very same tuple for
+        namespaces that see the same."""
         found = self._visible.get(namespace)
         if found is None:
-            found = self._visible[namespace] = tuple(
-                service for service in self.all() if is_visible(service.export_to, namespace)
+            if self._restricted is None:
+                self._restricted = tuple(s for s in self.all() if not is_public(s.export_to))
+            hidden = frozenset(
+                id(service)
+                for service in self._restricted
+                if not is_visible(service.export_to, namespace)
             )
+            found = self._without.get(hidden)
+            if found is None:
+                found = tuple(service for service in self.all() if id(service) not in hidden)
+                self._without[hidden] = found
+            self._visible[namespace] = found
         return found
 
 

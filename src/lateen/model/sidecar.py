@@ -81,7 +81,15 @@ class SidecarScope:
 class Sidecars:
     """All Sidecar objects of a snapshot and the scopes that follow from them."""
 
-    __slots__ = ("_by_namespace", "_root", "_scopes", "_snapshot_parts", "_trimmed")
+    __slots__ = (
+        "_by_namespace",
+        "_defaults",
+        "_distinct",
+        "_root",
+        "_scopes",
+        "_snapshot_parts",
+        "_trimmed",
+    )
 
     def __init__(
         self,
@@ -94,6 +102,10 @@ class Sidecars:
         self._snapshot_parts = (snapshot.services.index, virtual_services(snapshot))
         self._scopes: dict[tuple[str, Resource | None], SidecarScope] = {}
         self._trimmed = trimmed
+        self._distinct: set[int] = set()
+        """Identities of tuples in `ServiceIndex` that have each host name once."""
+        self._defaults: dict[tuple[object, ...], tuple[EgressListener, Mapping[str, Service]]] = {}
+        """What namespaces without a Sidecar see, by identities of services and rules."""
 
     def resource_for(self, namespace: str, labels: Mapping[str, str]) -> Resource | None:
         """The Sidecar that applies: of the namespace, the oldest that selects the labels, else
@@ -132,9 +144,9 @@ class Sidecars:
         mesh_rules = rules.for_mesh(namespace)
         obj = resource.object if resource is not None else None
         if not isinstance(obj, Sidecar) or not obj.spec.egress:
-            services = one_per_host(visible, namespace)
-            listener = EgressListener(services, mesh_rules)
-            return _scope_of(namespace, resource, services, mesh_rules, (listener,))
+            listener, by_host = self._everything(namespace, visible, mesh_rules)
+            services = listener.services
+            return SidecarScope(namespace, resource, services, mesh_rules, (listener,), by_host)
         listeners = tuple(
             self._listener(namespace, position, entry, visible, mesh_rules)
             for position, entry in enumerate(obj.spec.egress)
@@ -147,6 +159,29 @@ class Sidecars:
             tuple(vs for vs in mesh_rules if vs in seen),
             listeners,
         )
+
+    def _everything(
+        self,
+        namespace: str,
+        visible: tuple[Service, ...],
+        mesh_rules: tuple[EffectiveVirtualService, ...],
+    ) -> tuple[EgressListener, Mapping[str, Service]]:
+        """The listener of a namespace that sees all, and its services by host name: one and the
+        same for all namespaces that see the same."""
+        services = visible
+        if id(visible) not in self._distinct:
+            services = one_per_host(visible, namespace)
+            if len(services) == len(visible):
+                services = visible
+                self._distinct.add(id(visible))
+        facts: object = id(services) if services is visible else tuple(map(id, services))
+        found = self._defaults.get((facts, id(mesh_rules)))
+        if found is None:
+            found = self._defaults[facts, id(mesh_rules)] = (
+                EgressListener(services, mesh_rules),
+                {service.hostname: service for service in services},
+            )
+        return found
 
     def _listener(
         self,

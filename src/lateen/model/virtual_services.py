@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from msgspec import structs
 
@@ -90,10 +91,17 @@ def _may_match(matches: list[HTTPMatchRequest], namespace: str) -> bool:
     )
 
 
+class _Bound(NamedTuple):
+    """VirtualServices of one gateway: those that everybody sees, and the others."""
+
+    public: tuple[EffectiveVirtualService, ...]
+    restricted: tuple[EffectiveVirtualService, ...]
+
+
 class VirtualServices:
     """All VirtualServices of a snapshot, oldest first (then by name and namespace)."""
 
-    __slots__ = ("_answers", "_made", "all", "findings")
+    __slots__ = ("_answers", "_bound", "_made", "all", "findings")
 
     def __init__(
         self,
@@ -105,26 +113,31 @@ class VirtualServices:
         self.findings = findings
         self._made = made
         self._answers: dict[tuple[str, str], tuple[EffectiveVirtualService, ...]] = {}
+        self._bound: dict[str, _Bound] = {}
 
     def for_gateway(self, gateway: str, namespace: str) -> tuple[EffectiveVirtualService, ...]:
         """VirtualServices bound to ``gateway`` (``mesh`` or ``NAMESPACE/NAME``) that proxies of
-        ``namespace`` see: private ones first, then those exported to it, then the public."""
+        ``namespace`` see: private ones first, then those exported to it, then the public. The
+        very same tuple for namespaces that only see the public ones."""
         answer = self._answers.get((gateway, namespace))
         if answer is None:
-            bound = [
-                vs
-                for vs in self.all
-                if gateway in vs.gateways and is_visible(vs.export_to, namespace)
-            ]
+            bound = self._bound.get(gateway)
+            if bound is None:
+                found = [vs for vs in self.all if gateway in vs.gateways]
+                bound = self._bound[gateway] = _Bound(
+                    tuple(vs for vs in found if is_public(vs.export_to)),
+                    tuple(vs for vs in found if not is_public(vs.export_to)),
+                )
+            seen = [vs for vs in bound.restricted if is_visible(vs.export_to, namespace)]
             private = [
                 vs
-                for vs in bound
+                for vs in seen
                 if vs.namespace == namespace and is_private(vs.export_to, namespace)
             ]
-            public = [vs for vs in bound if is_public(vs.export_to)]
-            first = {id(vs) for vs in (*private, *public)}
-            exported = [vs for vs in bound if id(vs) not in first]
-            answer = self._answers[gateway, namespace] = (*private, *exported, *public)
+            first = set(map(id, private))
+            exported = [vs for vs in seen if id(vs) not in first]
+            answer = (*private, *exported, *bound.public) if seen else bound.public
+            self._answers[gateway, namespace] = answer
         return answer
 
     def for_mesh(self, namespace: str) -> tuple[EffectiveVirtualService, ...]:

@@ -6,7 +6,7 @@ envoy. Tests of the protocol bring their own small one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from lateen.model.change import ChangeSet
@@ -23,12 +23,15 @@ from lateen.model.discovery import (
 from lateen.model.proxy import Proxy, ProxyType, Scope
 from lateen.model.selection import tested_labels
 from lateen.model.snapshot import Snapshot
-from lateen.serve.sharing import Shared, layered, shared
+from lateen.serve.sharing import Shared, shared
+from lateen.serve.sidecar_resources import Outbound, Routes, SidecarResources
 
 if TYPE_CHECKING:
     from lateen.envoy import build
     from lateen.model.virtual_services import EffectiveVirtualService
     from lateen.translate import impact
+    from lateen.translate.client_routes import ClientRoutes
+    from lateen.translate.route_update import Replacement
     from lateen.translate.routes import Known
     from lateen.translate.view import View
 
@@ -59,98 +62,6 @@ class IncrementalMismatch(Exception):
     """An update differs from what is made from scratch: a dependency is not declared."""
 
 
-class _Outbound:
-    """Everything towards other services that sidecars with the same view of the mesh share."""
-
-    __slots__ = (
-        "clusters",
-        "endpoints",
-        "extensions",
-        "known_hosts",
-        "listeners",
-        "routes",
-        "scope",
-        "snapshot",
-        "virtual_hosts",
-    )
-
-    def __init__(
-        self,
-        snapshot: Snapshot,
-        scope: Scope,
-        clusters: Shared,
-        endpoints: Shared,
-        listeners: Shared,
-        routes: Shared,
-        virtual_hosts: Shared,
-        extensions: Shared,
-    ) -> None:
-        self.snapshot = snapshot
-        self.scope = scope
-        self.clusters = clusters
-        self.endpoints = endpoints
-        self.listeners = listeners
-        self.routes = routes
-        self.virtual_hosts = virtual_hosts
-        self.extensions = extensions
-        self.known_hosts: Known = {}
-        """Virtual hosts as they were made last, until more than VirtualServices changes."""
-
-    def same_as(self, other: _Outbound) -> bool:
-        """Whether all resources are the very same."""
-        return (
-            self.clusters is other.clusters
-            and self.endpoints is other.endpoints
-            and self.listeners is other.listeners
-            and self.routes is other.routes
-            and self.virtual_hosts is other.virtual_hosts
-        )
-
-
-class SidecarResources(Mapping[str, Mapping[str, DiscoveryResource]]):
-    """A `ResourceSet` of a sidecar's scope: the shared outbound part and the scope's own."""
-
-    __slots__ = ("_maps", "outbound", "own_clusters", "own_listeners")
-
-    def __init__(
-        self,
-        outbound: _Outbound,
-        own_clusters: tuple[DiscoveryResource, ...],
-        own_listeners: tuple[DiscoveryResource, ...],
-        previous: SidecarResources | None = None,
-    ) -> None:
-        """Maps of ``previous`` are taken over where they are the same."""
-        self.outbound = outbound
-        self.own_clusters = own_clusters
-        self.own_listeners = own_listeners
-        clusters = listeners = None
-        if previous is not None:
-            before = previous.outbound
-            if own_clusters == previous.own_clusters and outbound.clusters is before.clusters:
-                clusters = previous[CLUSTER]
-            if own_listeners == previous.own_listeners and outbound.listeners is before.listeners:
-                listeners = previous[LISTENER]
-        self._maps: dict[str, Mapping[str, DiscoveryResource]] = {
-            CLUSTER: layered(outbound.clusters, own_clusters) if clusters is None else clusters,
-            ENDPOINT: outbound.endpoints,
-            LISTENER: layered(outbound.listeners, own_listeners)
-            if listeners is None
-            else listeners,
-            ROUTE: outbound.routes,
-            VIRTUAL_HOST: outbound.virtual_hosts,
-            EXTENSION: outbound.extensions,
-        }
-
-    def __getitem__(self, type_url: str) -> Mapping[str, DiscoveryResource]:
-        return self._maps[type_url]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._maps)
-
-    def __len__(self) -> int:
-        return len(self._maps)
-
-
 class MeshGenerator:
     """The mesh's own `ConfigGenerator`.
 
@@ -172,11 +83,13 @@ class MeshGenerator:
             inbound,
             route_update,
         )
+        from lateen.translate.client_routes import ClientRoutes
         from lateen.translate.memo import forgetting
         from lateen.translate.shared import outbound_scope
         from lateen.translate.view import View
 
         self._build = build
+        self._client_routes = ClientRoutes
         self._clusters = clusters
         self._configuration = configuration
         self._endpoints = endpoints
@@ -190,13 +103,15 @@ class MeshGenerator:
         self._verify = verify
         self._translations = 0
         self._snapshot: Snapshot | None = None
-        self._made: dict[Scope, _Outbound] = {}
+        self._made: dict[Scope, Outbound] = {}
         """Outbound parts for ``_snapshot``."""
-        self._updates: dict[int, tuple[_Outbound, _Outbound]] = {}
+        self._updates: dict[int, tuple[Outbound, Outbound]] = {}
         """Outbound parts updated to ``_snapshot``, by the identity of the part before."""
         self._impacts: dict[int, tuple[Snapshot, impact.Impact]] = {}
         self._common: dict[tuple[str, Hashable], Shared] = {}
-        """Clusters and endpoints for ``_snapshot``, by what they depend on besides it."""
+        """Clusters, endpoints, listeners for ``_snapshot``, by what they depend on besides it."""
+        self._routes_of: dict[Hashable, tuple[ClientRoutes, Routes]] = {}
+        """Routes for ``_snapshot``, for one of all clients that hardly differ."""
 
     @property
     def translations(self) -> int:
@@ -252,6 +167,7 @@ class MeshGenerator:
             self._updates = {}
             self._impacts = {}
             self._common = {}
+            self._routes_of = {}
 
     def _impact_of(self, before: Snapshot, after: Snapshot, changes: ChangeSet) -> impact.Impact:
         known = self._impacts.get(id(before))
@@ -262,7 +178,7 @@ class MeshGenerator:
             )
         return known[1]
 
-    def _updated(self, snapshot: Snapshot, before: _Outbound, found: impact.Impact) -> _Outbound:
+    def _updated(self, snapshot: Snapshot, before: Outbound, found: impact.Impact) -> Outbound:
         """``before`` brought to ``snapshot``; computed once for all scopes that share it."""
         if before.snapshot is snapshot:
             return before
@@ -272,8 +188,7 @@ class MeshGenerator:
         part = self._impact.Part
         view = self._view(snapshot, before.scope)
         wanted = self._impact.parts_for(found, view)
-        configuration = self._configuration
-        after = _Outbound(
+        after = Outbound(
             snapshot,
             before.scope,
             before.clusters,
@@ -281,9 +196,9 @@ class MeshGenerator:
             before.listeners,
             before.routes,
             before.virtual_hosts,
+            before.known_hosts,
             before.extensions,
         )
-        after.known_hosts = before.known_hosts
         if wanted & part.CLUSTERS:
             after.clusters = self._all_clusters(view)
         elif found.policies:
@@ -293,10 +208,9 @@ class MeshGenerator:
         elif found.endpoints or found.policies:
             after.endpoints = self._with_endpoints(view, before, found)
         if wanted & part.LISTENERS:
-            after.listeners = self._shared(LISTENER, configuration.outbound_listeners(view))
+            after.listeners = self._all_listeners(view)
         if wanted & part.ROUTES:
-            after.known_hosts = {}
-            after.routes, after.virtual_hosts = self._routes(view)
+            after.routes, after.virtual_hosts, after.known_hosts = self._routes(view)
         else:
             self._update_routes(after, view, found)
         if not after.same_as(before):
@@ -305,7 +219,7 @@ class MeshGenerator:
         self._made.setdefault(before.scope, after)
         return after
 
-    def _with_endpoints(self, view: View, before: _Outbound, found: impact.Impact) -> Shared:
+    def _with_endpoints(self, view: View, before: Outbound, found: impact.Impact) -> Shared:
         """New load assignments for the services whose endpoints or mutual TLS modes changed."""
         changed: dict[str, DiscoveryResource] = {}
         services = [
@@ -320,7 +234,7 @@ class MeshGenerator:
                 changed[assignment.cluster] = self._build.resource(assignment)
         return _replaced(ENDPOINT, before.endpoints, changed)
 
-    def _with_clusters(self, view: View, before: _Outbound, found: impact.Impact) -> Shared:
+    def _with_clusters(self, view: View, before: Outbound, found: impact.Impact) -> Shared:
         """New clusters for the services whose mutual TLS modes changed."""
         changed = {
             cluster.name: self._build.resource(cluster)
@@ -330,7 +244,7 @@ class MeshGenerator:
         }
         return _replaced(CLUSTER, before.clusters, changed)
 
-    def _update_routes(self, part: _Outbound, view: View, found: impact.Impact) -> None:
+    def _update_routes(self, part: Outbound, view: View, found: impact.Impact) -> None:
         """New route configurations where changed VirtualServices have a say."""
         relevant = self._impact.routings_for(found, view.scope)
         if not relevant or self._replace_hosts(part, view, relevant):
@@ -350,27 +264,41 @@ class MeshGenerator:
         part.virtual_hosts = shared(VIRTUAL_HOST, [*kept, *self._build.virtual_hosts(made)])
 
     def _replace_hosts(
-        self, part: _Outbound, view: View, changed: Iterable[EffectiveVirtualService]
+        self, part: Outbound, view: View, changed: Iterable[EffectiveVirtualService]
     ) -> bool:
         """Make only the virtual hosts of ``changed`` VirtualServices anew; False when more than
         these may differ."""
         found = self._route_update.replacements(view, part.known_hosts, changed, part.routes)
-        if found is None:
+        made = self._with_hosts(part.virtual_hosts, found)
+        if made is None:
             return False
-        fresh: dict[str, DiscoveryResource] = {}
-        for host in found:
-            before = self._build.discovered_host(host.route, host.before)
-            if part.virtual_hosts.get(before.name) is not before:
-                return False  # another host has taken some of its domains
-            fresh[before.name] = self._build.discovered_host(host.route, host.after)
-        part.virtual_hosts = _replaced(VIRTUAL_HOST, part.virtual_hosts, fresh)
+        part.virtual_hosts = made
         return True
+
+    def _with_hosts(
+        self, virtual_hosts: Shared, found: Iterable[Replacement] | None
+    ) -> Shared | None:
+        """``virtual_hosts`` with what takes their place; None when more differs."""
+        fresh: dict[str, DiscoveryResource] = {}
+        for host in () if found is None else found:
+            before = self._build.discovered_host(host.route, host.before)
+            if virtual_hosts.get(before.name) is not before:
+                return None  # another host has taken some of its domains
+            fresh[before.name] = self._build.discovered_host(host.route, host.after)
+        return None if found is None else _replaced(VIRTUAL_HOST, virtual_hosts, fresh)
 
     def _all_clusters(self, view: View) -> Shared:
         return self._in_common(CLUSTER, view, self._configuration.outbound_clusters)
 
     def _all_endpoints(self, view: View) -> Shared:
         return self._in_common(ENDPOINT, view, self._configuration.all_load_assignments)
+
+    def _all_listeners(self, view: View) -> Shared:
+        key = LISTENER, view.listener_facts
+        if key not in self._common:
+            made = self._configuration.outbound_listeners(view)
+            self._common[key] = self._shared(LISTENER, made)
+        return self._common[key]
 
     def _in_common(
         self, type_url: str, view: View, make: Callable[[View], tuple[build.Part, ...]]
@@ -381,19 +309,35 @@ class MeshGenerator:
             self._common[key] = self._shared(type_url, make(view))
         return self._common[key]
 
-    def _routes(self, view: View) -> tuple[Shared, Shared]:
-        made = self._configuration.all_routes(view)
-        return self._shared(ROUTE, made), shared(VIRTUAL_HOST, self._build.virtual_hosts(made))
+    def _routes(self, view: View) -> Routes:
+        """Routes and virtual hosts: those of a client that sees the same, with what differs."""
+        held = self._routes_of.get(view.egress_facts)
+        if held is not None and (found := self._routes_like(view, *held)) is not None:
+            return found
+        known: Known = {}
+        made = self._configuration.all_routes(view, known)
+        hosts = shared(VIRTUAL_HOST, self._build.virtual_hosts(made))
+        result = Routes(self._shared(ROUTE, made), hosts, known)
+        if held is None:
+            self._routes_of[view.egress_facts] = self._client_routes(view, known), result
+        return result
 
-    def _new_outbound(self, snapshot: Snapshot, scope: Scope) -> _Outbound:
+    def _routes_like(self, view: View, client: ClientRoutes, routes: Routes) -> Routes | None:
+        found = client.replacements(view)
+        if found is None or not all(map(client.suits_all, routes.routes)):
+            return None
+        hosts = self._with_hosts(routes.virtual_hosts, found[0])
+        return None if hosts is None else Routes(routes.routes, hosts, found[1])
+
+    def _new_outbound(self, snapshot: Snapshot, scope: Scope) -> Outbound:
         self._translations += 1
-        view, configuration = self._view(snapshot, scope), self._configuration
-        return _Outbound(
+        view = self._view(snapshot, scope)
+        return Outbound(
             snapshot,
             scope,
             self._all_clusters(view),
             self._all_endpoints(view),
-            self._shared(LISTENER, configuration.outbound_listeners(view)),
+            self._all_listeners(view),
             *self._routes(view),
             self._extensions(),
         )

@@ -110,36 +110,44 @@ class ServerConnection:
             raise
 
     def _receive(self, data: bytes | bytearray | memoryview) -> None:
-        buffer = self._in
-        buffer += data
-        position, size = 0, len(buffer)
+        if self._in:
+            self._in += data
+            data, self._in = self._in, bytearray()
+        with memoryview(data) as view:
+            used = self._frames(view)
+            if used < len(view):
+                self._in += view[used:]
+
+    def _frames(self, view: memoryview) -> int:
+        """Take in the frames that are whole; how many bytes these are."""
+        position, size = 0, len(view)
         if not self.received_any:
-            if not wire.PREFACE.startswith(buffer[: len(wire.PREFACE)]):
+            if not wire.PREFACE.startswith(view[: len(wire.PREFACE)]):
                 raise ProtocolViolation(wire.PROTOCOL_ERROR, "not an HTTP/2 client")
             if size < len(wire.PREFACE):
-                return
+                return 0
             position, self.received_any = len(wire.PREFACE), True
         while size - position >= HEADER_SIZE:
-            length, kind, flags, number = wire.parse_header(buffer, position)
+            length, kind, flags, number = wire.parse_header(view, position)
             if length > FRAME_SIZE:
                 raise ProtocolViolation(wire.FRAME_SIZE_ERROR, "a frame is too long")
             end = position + HEADER_SIZE + length
             if end > size:
                 break
-            with memoryview(buffer) as view:
-                payload = bytes(view[position + HEADER_SIZE : end])
-            self._frame(kind, flags, number, payload)
+            self._frame(kind, flags, number, view[position + HEADER_SIZE : end])
             position = end
-        del buffer[:position]
+        return position
 
-    def _frame(self, kind: int, flags: int, number: int, payload: bytes) -> None:
+    def _frame(self, kind: int, flags: int, number: int, content: memoryview) -> None:
         if not self._settled and kind != wire.SETTINGS:
             raise ProtocolViolation(wire.PROTOCOL_ERROR, "settings must come first")
         if self._block is not None and (kind != wire.CONTINUATION or number != self._block[0]):
             raise ProtocolViolation(wire.PROTOCOL_ERROR, "a header block is interrupted")
         if kind == wire.DATA:
-            self._on_data(flags, number, payload)
-        elif kind == wire.WINDOW_UPDATE:
+            self._on_data(flags, number, content)
+            return
+        payload = bytes(content)
+        if kind == wire.WINDOW_UPDATE:
             self._on_window(number, payload)
         elif kind == wire.HEADERS:
             self._on_headers(flags, number, payload)
@@ -178,7 +186,7 @@ class ServerConnection:
             raise ProtocolViolation(wire.PROTOCOL_ERROR, "a client cannot push")
         # Frames of other types are extensions, which are ignored (section 5.5).
 
-    def _on_data(self, flags: int, number: int, payload: bytes) -> None:
+    def _on_data(self, flags: int, number: int, payload: memoryview) -> None:
         length = len(payload)
         if not number:
             raise ProtocolViolation(wire.PROTOCOL_ERROR, "DATA without a stream")
@@ -192,7 +200,7 @@ class ServerConnection:
             self._answer(wire.window_update(0, self._credit))
             self._credit = 0
         if flags & wire.PADDED:
-            payload = _unpadded(payload)
+            payload = payload[_within(payload)]
         stream = self._streams.get(number)
         if stream is None:
             self._check_known(number)
@@ -213,12 +221,12 @@ class ServerConnection:
         if stream.half_closed and not stream.closed:
             self._owner.finished(stream)
 
-    def _take(self, stream: ServerStream, payload: bytes) -> None:
+    def _take(self, stream: ServerStream, payload: memoryview) -> None:
         buffer = stream.buffer
         if not buffer and len(payload) >= 5:
             size = int.from_bytes(payload[1:5], "big")
             if len(payload) == size + 5 and not payload[0]:  # nearly always
-                self._owner.received(stream, payload[5:])
+                self._owner.received(stream, bytes(payload[5:]))
                 return
         buffer += payload
         while len(buffer) >= 5 and not stream.closed and stream.end is None:
@@ -297,7 +305,7 @@ class ServerConnection:
         if not number % 2:
             raise ProtocolViolation(wire.PROTOCOL_ERROR, "a client's streams have odd numbers")
         if flags & wire.PADDED:
-            payload = _unpadded(payload)
+            payload = payload[_within(payload)]
         if flags & wire.HAS_PRIORITY:
             if len(payload) < 5:
                 raise ProtocolViolation(wire.FRAME_SIZE_ERROR, "HEADERS is too short")
@@ -451,7 +459,8 @@ class ServerConnection:
 _UNIMPLEMENTED, _EXHAUSTED = 12, 8  # gRPC status codes
 
 
-def _unpadded(payload: bytes) -> bytes:
+def _within(payload: bytes | memoryview) -> slice:
+    """Where the content of a padded frame is."""
     if not payload or payload[0] >= len(payload):
         raise ProtocolViolation(wire.PROTOCOL_ERROR, "padding is longer than its frame")
-    return payload[1 : len(payload) - payload[0]]
+    return slice(1, len(payload) - payload[0])

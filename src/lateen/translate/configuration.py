@@ -104,9 +104,9 @@ def route_configuration(
     return gateway_routes.route_configuration(view, name)
 
 
-def all_routes(view: View) -> tuple[RouteConfiguration, ...]:
-    """Every route configuration of the scope."""
-    return tuple(route_configuration(view, name) for name in route_names(view))
+def all_routes(view: View, known: routes.Known | None = None) -> tuple[RouteConfiguration, ...]:
+    """Every route configuration of the scope; ``known`` as in `route_configuration`."""
+    return tuple(route_configuration(view, name, known) for name in route_names(view))
 
 
 def all_findings(view: View) -> tuple[Finding, ...]:

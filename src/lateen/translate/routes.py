@@ -94,8 +94,7 @@ def _sniffed(view: View, hostname: str, port: int) -> list[VirtualHost]:
     service = view.service(hostname)
     if service is None:
         return [catch_all(view)]
-    routing = _owners(view, port).routing(hostname)
-    host = _virtual_host(view, _Entry(hostname, service, routing), port)
+    host = _virtual_host(view, _Entry(hostname, service, speaks_for(view, hostname, port)), port)
     # The listener serves this host alone, so whatever the client calls it, it is meant.
     trimmed = _trimmed.get(
         (Identity(host), "*"),
@@ -144,6 +143,11 @@ class _Owners:
     def routing(self, hostname: str) -> EffectiveVirtualService | None:
         """The VirtualService that speaks for ``hostname``."""
         return self._by_pattern.get(self.pattern(hostname))
+
+
+def speaks_for(view: View, hostname: str, port: int) -> EffectiveVirtualService | None:
+    """The VirtualService whose HTTP rules hold for a host on ``port``."""
+    return _owners(view, port).routing(hostname)
 
 
 def _owners(view: View, port: int) -> _Owners:

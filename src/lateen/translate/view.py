@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from dataclasses import replace
 from functools import cached_property
 from typing import TypeVar, cast
 
@@ -322,7 +323,7 @@ class View:
         and only VirtualServices can tell clients apart.
         """
         namespace, labels = self.scope.namespace, self.scope.labels
-        if routing is not None and _tells_clients_apart(routing):
+        if routing is not None and tells_clients_apart(routing):
             return (namespace, labels)
         aliases = self.aliases(service) if service is not None else ()
         home = f".{namespace}.svc.{DOMAIN}"
@@ -330,7 +331,7 @@ class View:
 
     def opaque_client_facts(self, service: Service) -> Hashable:
         """`client_facts` of the TCP and TLS routes of ``service``."""
-        if any(_tells_clients_apart(routing) for routing in self.routings_of(service)):
+        if any(tells_clients_apart(routing) for routing in self.routings_of(service)):
             return (self.scope.namespace, self.scope.labels)
         return None
 
@@ -406,12 +407,31 @@ class View:
         client's own namespace that others do not obey are rare. Holds while the snapshot does.
         """
         scope, rules = self.scope, destination_rules(self.snapshot)
-        space, labels = scope.namespace, scope.label_map
+        found = rules.for_services(scope.namespace, self.services, scope.label_map)
         return (
             tuple(map(id, self.services)),
-            tuple(id(rules.for_service(space, service, labels)) for service in self.services),
+            tuple(map(id, found)),
             (scope.type, scope.ipv6, scope.locality, scope.network, scope.labels),
         )
+
+    @cached_property
+    def egress_facts(self) -> Hashable:
+        """What outbound listeners and routes depend on besides the snapshot, `client_facts` and
+        `opaque_client_facts`. Holds while the snapshot does."""
+        found = self.sidecar_scope
+        return (
+            self.service_facts,
+            id(found.resource),
+            tuple(map(id, found.egress)),
+            id(found.virtual_services),
+            replace(self.scope, namespace=""),
+        )
+
+    @cached_property
+    def listener_facts(self) -> Hashable:
+        """`egress_facts` for listeners, with what they depend on of the client itself."""
+        apart = any(map(tells_clients_apart, self._opaque_routings))
+        return (self.egress_facts, self.scope.namespace if apart else "")
 
     @cached_property
     def workload_mtls(self) -> WorkloadMtls:
@@ -436,7 +456,7 @@ class View:
         return gateways(self.snapshot).for_labels(self.scope.label_map)
 
 
-def _tells_clients_apart(routing: EffectiveVirtualService) -> bool:
+def tells_clients_apart(routing: EffectiveVirtualService) -> bool:
     """Whether a match of ``routing`` looks at the client's namespace or labels."""
     return (
         any(m.source_namespace or m.source_labels for r in routing.http for m in r.route.match)
