@@ -14,7 +14,7 @@ import pytest
 from lateen.serve.everywhere import behind, joined
 from lateen.serve.moves import EXPECTED_WITHIN, Moves
 from lateen.serve.push import Acknowledgement
-from lateen.serve.workers import surpluses
+from lateen.serve.workers import arriving, surpluses
 from tests.serve.live import METRICS_PORT, LiveMesh, live_mesh, until
 from tests.serve.test_control_plane import RULE, SERVICE, ring_size
 
@@ -157,6 +157,15 @@ def test_only_what_is_above_the_mean_is_shed_and_only_beyond_a_fifth() -> None:
     assert surpluses([700, 300]) == [200, 0]
     assert surpluses([1000, 0, 0, 0]) == [750, 0, 0, 0]
     assert surpluses([1, 0]) == [0, 0]
+
+
+def test_nobody_is_shed_while_proxies_arrive() -> None:
+    assert arriving(0, 300)
+    assert arriving(300, 400)
+    assert not arriving(1000, 1000)
+    assert not arriving(1000, 1010)
+    assert not arriving(1000, 500)
+    assert not arriving(1, 2)
 
 
 def test_proxies_of_a_dead_process_are_away_until_they_are_seen_or_too_long() -> None:

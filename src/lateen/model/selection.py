@@ -76,6 +76,12 @@ class TestedLabels:
     """From selectors of Gateways, which pick proxies of any namespace."""
     _seen: dict[Resource, frozenset[str]] = field(default_factory=dict)
 
+    def alike(self, other: TestedLabels) -> bool:
+        """Whether both give the same answers."""
+        return (self.by_namespace, self.outbound, self.everywhere, self.gateways) == (
+            other.by_namespace, other.outbound, other.everywhere, other.gateways,
+        )  # fmt: skip
+
     def for_proxy(self, namespace: str, root_namespace: str, *, router: bool) -> frozenset[str]:
         """The names that matter for a proxy in ``namespace``."""
         names = self.by_namespace.get(namespace, frozenset()) | self.everywhere
@@ -92,7 +98,8 @@ class TestedLabels:
 
 
 def tested_labels(snapshot: Snapshot) -> TestedLabels:
-    """The label names that selectors of this snapshot test."""
+    """The label names that selectors of this snapshot test: the very same object as for the
+    snapshot before when nothing of it differs."""
     return snapshot.derived(_INDEX)
 
 
@@ -125,6 +132,9 @@ def _build(snapshot: Snapshot, previous: TestedLabels | None) -> TestedLabels:
     for resource in snapshot.of_kind(*kinds.GATEWAY).values():
         gateways |= names_in(resource)
     result.gateways = frozenset(gateways)
+    if previous is not None and result.alike(previous):
+        previous._seen = result._seen
+        return previous
     return result
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from lateen.api.networking.sidecar import IstioEgressListener, OutboundTrafficPolicy, Sidecar
 from lateen.api.resource import Resource
@@ -13,7 +14,7 @@ from lateen.model.ordering import age_key
 from lateen.model.protocols import parse_protocol
 from lateen.model.registry import preferred
 from lateen.model.selection import selects, workload_selector
-from lateen.model.service import Protocol, Service
+from lateen.model.service import Protocol, Resolution, Service
 from lateen.model.snapshot import Index, Snapshot
 from lateen.model.virtual_services import EffectiveVirtualService, virtual_services
 from lateen.model.visibility import is_visible
@@ -54,6 +55,8 @@ class SidecarScope:
     egress: tuple[EgressListener, ...]
     by_host: Mapping[str, Service]
     """``services`` by host name."""
+    external_names: tuple[Service, ...]
+    """Those of ``services`` that stand for others."""
 
     @property
     def sidecar(self) -> Sidecar | None:
@@ -76,6 +79,14 @@ class SidecarScope:
     def service(self, hostname: str) -> Service | None:
         """The service that a host name means in this scope."""
         return self.by_host.get(hostname)
+
+
+class _Everything(NamedTuple):
+    """What is seen without a Sidecar: services by host name, and those that stand for others."""
+
+    listener: EgressListener
+    by_host: Mapping[str, Service]
+    external_names: tuple[Service, ...]
 
 
 class Sidecars:
@@ -104,7 +115,7 @@ class Sidecars:
         self._trimmed = trimmed
         self._distinct: set[int] = set()
         """Identities of tuples in `ServiceIndex` that have each host name once."""
-        self._defaults: dict[tuple[object, ...], tuple[EgressListener, Mapping[str, Service]]] = {}
+        self._defaults: dict[tuple[object, ...], _Everything] = {}
         """What namespaces without a Sidecar see, by identities of services and rules."""
 
     def resource_for(self, namespace: str, labels: Mapping[str, str]) -> Resource | None:
@@ -144,19 +155,26 @@ class Sidecars:
         mesh_rules = rules.for_mesh(namespace)
         obj = resource.object if resource is not None else None
         if not isinstance(obj, Sidecar) or not obj.spec.egress:
-            listener, by_host = self._everything(namespace, visible, mesh_rules)
-            services = listener.services
-            return SidecarScope(namespace, resource, services, mesh_rules, (listener,), by_host)
+            seen = self._everything(namespace, visible, mesh_rules)
+            return SidecarScope(
+                namespace,
+                resource,
+                seen.listener.services,
+                mesh_rules,
+                (seen.listener,),
+                seen.by_host,
+                seen.external_names,
+            )
         listeners = tuple(
             self._listener(namespace, position, entry, visible, mesh_rules)
             for position, entry in enumerate(obj.spec.egress)
         )
-        seen = dict.fromkeys(vs for listener in listeners for vs in listener.virtual_services)
+        imported = dict.fromkeys(vs for listener in listeners for vs in listener.virtual_services)
         return _scope_of(
             namespace,
             resource,
             self._union(namespace, listeners, visible),
-            tuple(vs for vs in mesh_rules if vs in seen),
+            tuple(vs for vs in mesh_rules if vs in imported),
             listeners,
         )
 
@@ -165,9 +183,9 @@ class Sidecars:
         namespace: str,
         visible: tuple[Service, ...],
         mesh_rules: tuple[EffectiveVirtualService, ...],
-    ) -> tuple[EgressListener, Mapping[str, Service]]:
-        """The listener of a namespace that sees all, and its services by host name: one and the
-        same for all namespaces that see the same."""
+    ) -> _Everything:
+        """What a namespace sees that sees all there is: one and the same for all namespaces that
+        see the same."""
         services = visible
         if id(visible) not in self._distinct:
             services = one_per_host(visible, namespace)
@@ -177,9 +195,10 @@ class Sidecars:
         facts: object = id(services) if services is visible else tuple(map(id, services))
         found = self._defaults.get((facts, id(mesh_rules)))
         if found is None:
-            found = self._defaults[facts, id(mesh_rules)] = (
+            found = self._defaults[facts, id(mesh_rules)] = _Everything(
                 EgressListener(services, mesh_rules),
                 {service.hostname: service for service in services},
+                _external_names(services),
             )
         return found
 
@@ -279,7 +298,13 @@ def _scope_of(
     egress: tuple[EgressListener, ...],
 ) -> SidecarScope:
     by_host = {service.hostname: service for service in services}
-    return SidecarScope(namespace, resource, services, rules, egress, by_host)
+    return SidecarScope(
+        namespace, resource, services, rules, egress, by_host, _external_names(services)
+    )
+
+
+def _external_names(services: Iterable[Service]) -> tuple[Service, ...]:
+    return tuple(service for service in services if service.resolution is Resolution.ALIAS)
 
 
 @dataclass(frozen=True, slots=True)

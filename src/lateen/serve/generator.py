@@ -7,7 +7,7 @@ envoy. Tests of the protocol bring their own small one.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from lateen.model.change import ChangeSet
 from lateen.model.discovery import (
@@ -23,7 +23,7 @@ from lateen.model.discovery import (
 from lateen.model.proxy import Proxy, ProxyType, Scope
 from lateen.model.selection import tested_labels
 from lateen.model.snapshot import Snapshot
-from lateen.serve.sharing import Shared, shared
+from lateen.serve.sharing import Shared, shared, with_others
 from lateen.serve.sidecar_resources import Outbound, Routes, SidecarResources
 
 if TYPE_CHECKING:
@@ -60,6 +60,17 @@ class ConfigGenerator(Protocol):
 
 class IncrementalMismatch(Exception):
     """An update differs from what is made from scratch: a dependency is not declared."""
+
+
+class _Effects(NamedTuple):
+    """What changes since ``before`` mean to all scopes."""
+
+    before: Snapshot
+    impact: impact.Impact
+    other_labels: bool
+    """Selectors test other labels, so that scopes may share their outbound side with others."""
+    some_own: bool
+    """The own side of some workloads may have to change."""
 
 
 class MeshGenerator:
@@ -107,9 +118,12 @@ class MeshGenerator:
         """Outbound parts for ``_snapshot``."""
         self._updates: dict[int, tuple[Outbound, Outbound]] = {}
         """Outbound parts updated to ``_snapshot``, by the identity of the part before."""
-        self._impacts: dict[int, tuple[Snapshot, impact.Impact]] = {}
+        self._effects: dict[int, _Effects] = {}
+        """What changes mean that led to ``_snapshot``, by the identity of the snapshot before."""
         self._common: dict[tuple[str, Hashable], Shared] = {}
         """Clusters, endpoints, listeners for ``_snapshot``, by what they depend on besides it."""
+        self._replacements: dict[tuple[int, frozenset[int]], tuple[Shared, Shared]] = {}
+        """What `_replaced` made for ``_snapshot``, by identities; each with what it was made of."""
         self._routes_of: dict[Hashable, tuple[ClientRoutes, Routes]] = {}
         """Routes for ``_snapshot``, for one of all clients that hardly differ."""
 
@@ -140,22 +154,18 @@ class MeshGenerator:
         self._turn_to(snapshot)
         if not isinstance(previous, SidecarResources) or scope.type is not ProxyType.SIDECAR:
             return self.generate(snapshot, scope)
-        before = previous.outbound.snapshot
-        found = self._impact_of(before, snapshot, changes)
-        same_labels = tested_labels(before) is tested_labels(snapshot)
-        if not same_labels and self._outbound_scope(snapshot, scope) != previous.outbound.scope:
+        effects = self._effects_of(previous.outbound.snapshot, snapshot, changes)
+        if (
+            effects.other_labels
+            and self._outbound_scope(snapshot, scope) != previous.outbound.scope
+        ):
             result: ResourceSet = self.generate(snapshot, scope)
         else:
-            outbound = self._updated(snapshot, previous.outbound, found)
+            outbound = self._updated(snapshot, previous.outbound, effects.impact)
             own_clusters, own_listeners = previous.own_clusters, previous.own_listeners
-            if self._impact.affects_own(found, scope):
+            if effects.some_own and self._impact.affects_own(effects.impact, scope):
                 own_clusters, own_listeners = self._own(snapshot, scope)
-            made = SidecarResources(outbound, own_clusters, own_listeners, previous)
-            if all(items is previous[type_url] for type_url, items in made.items()):
-                # The newest snapshot is remembered all the same: changes count from there.
-                previous.outbound = outbound
-                made = previous
-            result = made
+            result = previous.followed_by(outbound, own_clusters, own_listeners)
         if self._verify:
             self._check(snapshot, scope, result, changes)
         return result
@@ -165,18 +175,22 @@ class MeshGenerator:
             self._snapshot = snapshot
             self._made = {}
             self._updates = {}
-            self._impacts = {}
+            self._effects = {}
             self._common = {}
+            self._replacements = {}
             self._routes_of = {}
 
-    def _impact_of(self, before: Snapshot, after: Snapshot, changes: ChangeSet) -> impact.Impact:
-        known = self._impacts.get(id(before))
+    def _effects_of(self, before: Snapshot, after: Snapshot, changes: ChangeSet) -> _Effects:
+        known = self._effects.get(id(before))
         if known is None:
-            known = self._impacts[id(before)] = (
+            found = self._impact.impact(before, after, changes)
+            known = self._effects[id(before)] = _Effects(
                 before,
-                self._impact.impact(before, after, changes),
+                found,
+                other_labels=tested_labels(before) is not tested_labels(after),
+                some_own=self._impact.affects_any_own(found),
             )
-        return known[1]
+        return known
 
     def _updated(self, snapshot: Snapshot, before: Outbound, found: impact.Impact) -> Outbound:
         """``before`` brought to ``snapshot``; computed once for all scopes that share it."""
@@ -232,7 +246,7 @@ class MeshGenerator:
         for service in services:
             for assignment in self._endpoints.load_assignments(view, service):
                 changed[assignment.cluster] = self._build.resource(assignment)
-        return _replaced(ENDPOINT, before.endpoints, changed)
+        return self._replaced(ENDPOINT, before.endpoints, changed)
 
     def _with_clusters(self, view: View, before: Outbound, found: impact.Impact) -> Shared:
         """New clusters for the services whose mutual TLS modes changed."""
@@ -242,7 +256,7 @@ class MeshGenerator:
             if service.namespace in found.policies
             for cluster in self._clusters.outbound_clusters(view, service)
         }
-        return _replaced(CLUSTER, before.clusters, changed)
+        return self._replaced(CLUSTER, before.clusters, changed)
 
     def _update_routes(self, part: Outbound, view: View, found: impact.Impact) -> None:
         """New route configurations where changed VirtualServices have a say."""
@@ -255,7 +269,7 @@ class MeshGenerator:
             if name in part.routes
         ]
         changed = {item.name: self._build.resource(item) for item in made}
-        part.routes = _replaced(ROUTE, part.routes, changed)
+        part.routes = self._replaced(ROUTE, part.routes, changed)
         kept = [
             host
             for name, host in part.virtual_hosts.items()
@@ -285,7 +299,7 @@ class MeshGenerator:
             if virtual_hosts.get(before.name) is not before:
                 return None  # another host has taken some of its domains
             fresh[before.name] = self._build.discovered_host(host.route, host.after)
-        return None if found is None else _replaced(VIRTUAL_HOST, virtual_hosts, fresh)
+        return None if found is None else self._replaced(VIRTUAL_HOST, virtual_hosts, fresh)
 
     def _all_clusters(self, view: View) -> Shared:
         return self._in_common(CLUSTER, view, self._configuration.outbound_clusters)
@@ -370,6 +384,25 @@ class MeshGenerator:
     def _shared(self, type_url: str, parts: Iterable[build.Part]) -> Shared:
         return shared(type_url, map(self._build.resource, parts))
 
+    def _replaced(
+        self, type_url: str, before: Shared, changed: Mapping[str, DiscoveryResource]
+    ) -> Shared:
+        """``before`` with the resources of ``changed`` that differ from it, of names it has. Found
+        once for all scopes that share ``before`` and change alike."""
+        fresh = {
+            name: item
+            for name, item in changed.items()
+            if name in before and before[name].version != item.version
+        }
+        if not fresh:
+            return before
+        key = (id(before), frozenset(map(id, fresh.values())))
+        known = self._replacements.get(key)
+        if known is None:
+            after = with_others(before, type_url, fresh)
+            known = self._replacements[key] = (before, after)
+        return known[1]
+
     def _check(
         self, snapshot: Snapshot, scope: Scope, result: ResourceSet, changes: ChangeSet
     ) -> None:
@@ -391,13 +424,3 @@ class MeshGenerator:
                     f"({len(different)} of {type_url}) differ from a translation from scratch "
                     f"after {', '.join(map(str, sorted(changes.keys)[:5]))}"
                 )
-
-
-def _replaced(type_url: str, before: Shared, changed: Mapping[str, DiscoveryResource]) -> Shared:
-    """``before`` with the resources of ``changed`` that differ from it, of names it has."""
-    fresh = {
-        name: item
-        for name, item in changed.items()
-        if name in before and before[name].version != item.version
-    }
-    return shared(type_url, {**before, **fresh}.values()) if fresh else before

@@ -64,6 +64,15 @@ def shared(type_url: str, resources: Iterable[DiscoveryResource]) -> Shared:
     found: dict[str, DiscoveryResource] = {}
     for resource in resources:
         found.setdefault(resource.name, resource)
+    return _interned(type_url, found)
+
+
+def with_others(base: Shared, type_url: str, others: Mapping[str, DiscoveryResource]) -> Shared:
+    """The one `Shared` object with ``others`` in the places of those in ``base``."""
+    return _interned(type_url, {**base, **others})
+
+
+def _interned(type_url: str, found: dict[str, DiscoveryResource]) -> Shared:
     # While the entry lives its resources do, so their identities mean nothing else.
     key = (type_url, frozenset(map(id, found.values())))
     known = _known.get(key)

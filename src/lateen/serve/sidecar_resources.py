@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import ItemsView, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from lateen.model.discovery import (
@@ -113,11 +113,29 @@ class SidecarResources(Mapping[str, Mapping[str, DiscoveryResource]]):
             EXTENSION: outbound.extensions,
         }
 
+    def followed_by(
+        self,
+        outbound: Outbound,
+        own_clusters: tuple[DiscoveryResource, ...],
+        own_listeners: tuple[DiscoveryResource, ...],
+    ) -> SidecarResources:
+        """These after a change; itself when nothing differs, with the newer outbound side."""
+        made = SidecarResources(outbound, own_clusters, own_listeners, self)
+        mine = self._maps
+        if all(items is mine[type_url] for type_url, items in made._maps.items()):
+            self.outbound = outbound
+            return self
+        return made
+
     def __getitem__(self, type_url: str) -> Mapping[str, DiscoveryResource]:
         return self._maps[type_url]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._maps)
+
+    def items(self) -> ItemsView[str, Mapping[str, DiscoveryResource]]:
+        """See ``Mapping.items``: a thousand scopes are gone through for each change."""
+        return self._maps.items()
 
     def __len__(self) -> int:
         return len(self._maps)

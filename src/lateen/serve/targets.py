@@ -91,14 +91,16 @@ class ScopeTargets:
 
     def translate(self, state: ScopeState, snapshot: Snapshot, changes: ChangeSet) -> bool:
         """Bring a scope's resources to ``snapshot``; whether they may differ from before."""
-        kind = "endpoint" if changes.only_endpoints else "full"
         made = self._generator.translations
         if state.stale:
             resources = self._generator.generate(snapshot, state.scope)
         else:
             resources = self._generator.update(snapshot, state.scope, state.resources, changes)
         state.stale = False
-        self._metrics.translations.labels(kind).inc(self._generator.translations - made)
+        more = self._generator.translations - made
+        if more:
+            kind = "endpoint" if changes.only_endpoints else "full"
+            self._metrics.translations.labels(kind).inc(more)
         untouched = resources is state.resources and not state.secret_names
         state.snapshot, state.resources = snapshot, resources
         return not untouched
@@ -108,7 +110,11 @@ class ScopeTargets:
         views: dict[str, View] = {}
         before: Mapping[str, View] = state.target.views
         for type_url, items in state.resources.items():
-            views[type_url] = updated(before.get(type_url), type_url, self._allowed(state, items))
+            held = before.get(type_url)
+            if held is not None and held.resources is items and not self._withheld:
+                views[type_url] = held
+            else:
+                views[type_url] = updated(held, type_url, self._allowed(state, items))
         clusters = views.get(CLUSTER)
         if clusters is not None:
             clusters.eager = eager_clusters(state.snapshot, state.scope, clusters.resources)
@@ -134,6 +140,8 @@ class ScopeTargets:
         self, state: ScopeState, items: Mapping[str, DiscoveryResource]
     ) -> Mapping[str, DiscoveryResource]:
         """``items`` with the last good form of those that are withheld."""
+        if not self._withheld:
+            return items
         held_back = [
             item
             for type_url, name, version in self._withheld

@@ -30,6 +30,8 @@ from lateen.serve.worker import Worker, start
 _log = logging.getLogger(__name__)
 IMBALANCE = 1.2
 """A process with more than this times the mean number of proxies sheds what is above the mean."""
+_ARRIVING = 1.05
+"""Growth of the number of proxies, between two looks, from which on they are still arriving."""
 _START_LIMIT = 60.0
 _RESTART_DELAY = 1.0
 _END_LIMIT = 5.0
@@ -59,6 +61,8 @@ class Workers:
         self._workers: list[Worker] = []
         self._listening = False
         self._stopping = False
+        self._seen = 0
+        """Proxies of all processes at the last look."""
         self._moves = Moves()
         self._everywhere = Everywhere(plane, self._serving, self._moves)
 
@@ -221,6 +225,9 @@ class Workers:
             for worker in ready:
                 await worker.ask_proxies()
             counts = [len(self._plane.server.connections), *(len(w.proxies) for w in ready)]
+            before, self._seen = self._seen, sum(counts)
+            if arriving(before, self._seen):
+                return  # who has come to one process first does not say who will in the end
             for index, surplus in enumerate(surpluses(counts)):
                 if surplus and index == 0:
                     await self._shed(surplus)
@@ -255,6 +262,11 @@ class Workers:
     async def _first(self, name: str, value: Value) -> Value:
         found = [answer for answer in await self._ask(name, value) if answer is not None]
         return found[0] if found else None
+
+
+def arriving(before: int, now: int) -> bool:
+    """Whether so many proxies have come since the last look that more may be under way."""
+    return now > max(before * _ARRIVING, before + 1)
 
 
 def surpluses(counts: list[int]) -> list[int]:

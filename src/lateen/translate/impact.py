@@ -124,6 +124,11 @@ def affects_own(found: Impact, scope: Scope) -> bool:
     return any(subset_of(port.hostname, host) for host in found.own_hosts for port in scope.inbound)
 
 
+def affects_any_own(found: Impact) -> bool:
+    """Whether `affects_own` may hold for a scope."""
+    return bool(found.parts & Part.INBOUND or found.own_namespaces or found.own_hosts)
+
+
 def _kind(key: ObjectKey) -> GroupKind:
     return (key.group, key.kind)
 

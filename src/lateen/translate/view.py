@@ -261,11 +261,10 @@ class View:
     @cached_property
     def _aliases(self) -> dict[str, tuple[str, ...]]:
         found: dict[str, list[str]] = {}
-        for service in self.services:
-            if service.resolution is Resolution.ALIAS:
-                target = self.concrete(service)
-                if target is not service:
-                    found.setdefault(target.hostname, []).append(service.hostname)
+        for service in self.sidecar_scope.external_names:
+            target = self.concrete(service)
+            if target is not service:
+                found.setdefault(target.hostname, []).append(service.hostname)
         return {host: tuple(aliases) for host, aliases in found.items()}
 
     def aliases(self, service: Service) -> tuple[str, ...]:
