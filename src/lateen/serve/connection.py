@@ -117,7 +117,10 @@ class Connection:
 
     def record(self, type_url: str) -> TypeRecord:
         """The record of a type."""
-        return self.records.setdefault(type_url, TypeRecord())
+        found = self.records.get(type_url)
+        if found is None:
+            found = self.records[type_url] = TypeRecord()
+        return found
 
     async def run(self) -> None:
         """Serve until the proxy closes the stream or it breaks. Raises `Refusal`."""
@@ -221,9 +224,9 @@ class Connection:
         metrics = self.metrics
         for message in messages:
             of_type = metrics.of_type(message.type_url)
-            of_type.pushes.inc()
-            of_type.bytes.inc(message.size)
-            of_type.resources.inc(message.resources)
+            of_type.pushes.add(1)
+            of_type.bytes.add(message.size)
+            of_type.resources.add(message.resources)
             of_type.config_size.observe(message.size)
             of_type.push_time.observe(taken)
         metrics.send_time.observe(taken)

@@ -23,7 +23,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from lateen.serve.tallies import TallyHistogram
+from lateen.serve.tallies import TallyCounter, TallyHistogram
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _TIMES = (0.001, 0.005, 0.01, 0.03, 0.1, 0.3, 1, 3, 5, 10, 20, 30)
@@ -78,11 +78,14 @@ class Metrics:
         def gauge(name: str, text: str, *labels: str) -> Gauge:
             return Gauge(name, text, labels, registry=registry)
 
+        def count(name: str, text: str, *labels: str) -> TallyCounter:
+            return TallyCounter(name, text, labels, registry)
+
         def times(name: str, text: str, *labels: str) -> TallyHistogram:
             return TallyHistogram(name, text, labels, _TIMES, registry)
 
         self.connected = gauge("pilot_xds", "Proxies connected by xDS", "version")
-        self.pushes = counter("pilot_xds_pushes", "Responses sent", "type")
+        self.pushes = count("pilot_xds_pushes", "Responses sent", "type")
         self.push_time = times("pilot_xds_push_time", "Making and writing one response", "type")
         self.whole_push = times("lateen_push_seconds", "Making the changes of one push", "kind")
         phases = times("lateen_push_phase_seconds", "One step on the way of a change", "phase")
@@ -151,8 +154,8 @@ class Metrics:
         )
         self.scopes = gauge("lateen_scopes", "Distinct scopes of connected proxies")
         self.translations = counter("lateen_translations", "Scopes translated", "kind")
-        self.bytes_sent = counter("lateen_xds_bytes_sent", "Bytes of responses", "type")
-        self.resources_sent = counter("lateen_xds_resources_sent", "Resources sent", "type")
+        self.bytes_sent = count("lateen_xds_bytes_sent", "Bytes of responses", "type")
+        self.resources_sent = count("lateen_xds_resources_sent", "Resources sent", "type")
         self.messages_encoded = counter(
             "lateen_xds_messages_encoded", "Responses serialised (others were shared)", "type"
         )
@@ -186,9 +189,9 @@ class Metrics:
         return {
             "translations": _total(self.translations),
             "encodings": _total(self.messages_encoded),
-            "messages": _total(self.pushes),
-            "resources": _total(self.resources_sent),
-            "bytes": _total(self.bytes_sent),
+            "messages": self.pushes.total,
+            "resources": self.resources_sent.total,
+            "bytes": self.bytes_sent.total,
             "rejections": _total(self.total_rejects),
         }
 

@@ -7,8 +7,9 @@ that use them are sent; what is gone is removed when nothing refers to it any mo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from weakref import ReferenceType, ref
 
 from lateen.model.discovery import (
@@ -73,9 +74,15 @@ class Target:
     def _differing(self, other: Target) -> frozenset[str] | None:
         if self.eager != other.eager or self.view(CLUSTER) is not other.view(CLUSTER):
             return None  # endpoints follow clusters, and listeners wait for both
-        types = self.views.keys() | other.views.keys()
-        found = {type_url for type_url in types if self.view(type_url) is not other.view(type_url)}
-        return frozenset(found | _HTTP_ROUTES if found & _HTTP_ROUTES else found)
+        mine, theirs = self.views, other.views
+        if mine.keys() == theirs.keys():
+            found = [type_url for type_url, view in mine.items() if theirs[type_url] is not view]
+        else:
+            types = mine.keys() | theirs.keys()
+            found = [
+                type_url for type_url in types if self.view(type_url) is not other.view(type_url)
+            ]
+        return _with_both_routes(tuple(found))
 
 
 class Session:
@@ -115,7 +122,10 @@ class Session:
     @property
     def rejected(self) -> bool:
         """Whether a response stands refused."""
-        return any(sub.rejection is not None for sub in self.subscriptions.values())
+        for subscription in self.subscriptions.values():
+            if subscription.rejection is not None:
+                return True
+        return False
 
     def receive(self, request: DeltaRequest | StateRequest) -> Answer:
         """Take in one request. Raises `ProtocolError` when it exceeds a limit."""
@@ -171,10 +181,7 @@ class Session:
         if target is None:
             return []
         messages = []
-        moving = self._moving
         for subscription in self._in_order():
-            if moving is not None and subscription.type_url not in moving:
-                continue
             view = self._view(target, subscription)
             if (
                 subscription.type_url in _LAST
@@ -236,13 +243,14 @@ class Session:
             return ""
         return f"{target.version}/{view.version[:16]}"
 
-    def _in_order(self) -> Iterator[Subscription]:
-        for type_url in TYPES_IN_PUSH_ORDER:
-            if type_url in self.subscriptions:
-                yield self.subscriptions[type_url]
-        for type_url, subscription in self.subscriptions.items():
-            if type_url not in _KNOWN:
-                yield subscription
+    def _in_order(self) -> list[Subscription]:
+        """Those in which something may be to be sent."""
+        subscriptions, moving = self.subscriptions, self._moving
+        order = TYPES_IN_PUSH_ORDER if moving is None else _ordered(moving)
+        found = [subscriptions[type_url] for type_url in order if type_url in subscriptions]
+        if moving is None:
+            found += [sub for type_url, sub in subscriptions.items() if type_url not in _KNOWN]
+        return found
 
     def _reached(self, target: Target, now: float) -> bool:
         if not self.subscriptions or self._warming(now):
@@ -252,8 +260,7 @@ class Session:
                 self._view(target, subscription),
                 removals=subscription.type_url not in MAKE_BEFORE_BREAK,
             )
-            for subscription in self.subscriptions.values()
-            if self._moving is None or subscription.type_url in self._moving
+            for subscription in self._in_order()
         )
 
     def _clusters_sent(self, before: View, after: View, target: Target, now: float) -> None:
@@ -288,6 +295,19 @@ class Session:
             or endpoints.has_forced
             or not (endpoints.wildcard or self._awaited <= endpoints.names)
         )
+
+
+@lru_cache(maxsize=256)
+def _with_both_routes(types: tuple[str, ...]) -> frozenset[str]:
+    found = frozenset(types)
+    return found | _HTTP_ROUTES if found & _HTTP_ROUTES else found
+
+
+@lru_cache(maxsize=256)
+def _ordered(types: frozenset[str]) -> tuple[str, ...]:
+    """Types as they are pushed, those that are not known to us last."""
+    known = [type_url for type_url in TYPES_IN_PUSH_ORDER if type_url in types]
+    return (*known, *sorted(types - _KNOWN))
 
 
 _HTTP_ROUTES = frozenset({ROUTE, VIRTUAL_HOST})
