@@ -27,7 +27,7 @@ from benchmarks.scale.scenarios import (
     slow_readers,
 )
 
-SIZE = Size(services=60, endpoints=3, proxies=40, namespaces=4)
+SIZE = Size(services=40, endpoints=3, proxies=24, namespaces=4)
 IN_NAMESPACE = SIZE.proxies // SIZE.namespaces
 KILOBYTE = 1000
 
