@@ -148,3 +148,16 @@ def test_all_services_at_once_is_each_by_itself(
     assert known.for_services(client, visible) == tuple(
         known.for_service(client, service) for service in visible
     )
+
+
+def test_what_is_remembered_of_services_is_bounded() -> None:
+    service = (
+        "apiVersion: v1\nkind: Service\nmetadata: {name: reviews, namespace: shop}\n"
+        "spec: {ports: [{port: 80}]}"
+    )
+    snapshot = mesh(service, dr("rule"))
+    known = destination_rules(snapshot)
+    views = [(*snapshot.services.visible_to("client"),) for _ in range(100)]
+    for view in views:
+        assert names(known.for_services("client", view)[0]) == ["rule"]
+    assert len(known._general) <= 16

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from lateen.api.findings import Severity
@@ -24,6 +25,8 @@ from lateen.source.client import ApiUnavailable, Client
 from lateen.source.files import read_inputs
 
 POLL_SECONDS = 0.05
+_SETTLING = 3.0
+"""Seconds that a container which failed must run again before its pod counts as ready."""
 HOPELESS = frozenset({"InvalidImageName", "Volume", "InvalidAnnotation"})
 """Reasons for which waiting longer changes nothing."""
 
@@ -164,7 +167,7 @@ def _wait_for_pods(state: MeshState, client: Client, progress: Progress) -> list
         missing = []
         for pod in pods:
             name = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
-            if _is_ready(pod):
+            if _is_ready(pod) and not just_restarted(pod, time.time()):
                 if name not in seen:
                     seen.add(name)
                     say(OK, f"{name} ready  {progress.seconds:.1f} s")
@@ -183,6 +186,8 @@ def _wait_for_pods(state: MeshState, client: Client, progress: Progress) -> list
             for pod in pods:
                 if not _is_ready(pod):
                     say(WARN, *_why_unready(pod))
+                elif just_restarted(pod, time.time()):
+                    say(WARN, *_why_restarting(pod))
             return missing
         if _published(state)["problems"]:
             return missing
@@ -233,6 +238,27 @@ def _is_ready(pod: dict[str, Any]) -> bool:
         return True
     conditions = status.get("conditions") or []
     return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+
+def just_restarted(pod: dict[str, Any], now: float) -> bool:
+    """Whether a container of the pod failed and runs again since less than `_SETTLING` seconds
+    (``now`` in seconds of the epoch): it counts as ready then, and may end at any moment."""
+    for container in (pod.get("status") or {}).get("containerStatuses") or []:
+        ended = (container.get("lastState") or {}).get("terminated") or {}
+        begun = ((container.get("state") or {}).get("running") or {}).get("startedAt")
+        if not begun or not ended.get("exitCode"):
+            continue
+        if now - datetime.fromisoformat(begun).timestamp() < _SETTLING:
+            return True
+    return False
+
+
+def _why_restarting(pod: dict[str, Any]) -> tuple[str, str]:
+    place, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
+    return (
+        f"{place}/{name} failed and was started again just now",
+        f"lateen logs {name} -n {place}",
+    )
 
 
 def _complain_once(pod: dict[str, Any], name: str, complained: dict[str, str]) -> None:

@@ -109,6 +109,8 @@ class _General:
         return len(self.places) == len(self.services)
 
 
+_MAX_GENERAL = 16
+"""Different views of the mesh's services that are remembered."""
 _NOBODY = ""
 """A namespace that no object is in."""
 
@@ -168,6 +170,9 @@ class DestinationRules:
                 tuple(self.for_service(_NOBODY, service) for service in services),
                 _places(services),
             )
+            if len(self._general) > _MAX_GENERAL:
+                # Rules may stay while services change: what nobody asks for again must go.
+                del self._general[next(iter(self._general))]
         special = self._table(client, local=True).hosts_among(general.places)
         for rule in self._exported_by_name():
             if client in rule.export_to:
