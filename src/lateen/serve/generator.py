@@ -283,42 +283,43 @@ class MeshGenerator:
         """Make only the virtual hosts of ``changed`` VirtualServices anew; False when more than
         these may differ."""
         found = self._route_update.replacements(view, part.known_hosts, changed, part.routes)
-        made = self._with_hosts(part.virtual_hosts, found)
+        made = None if found is None else self._with_hosts(part.virtual_hosts, found)
         if made is None:
             return False
         part.virtual_hosts = made
         return True
 
-    def _with_hosts(
-        self, virtual_hosts: Shared, found: Iterable[Replacement] | None
-    ) -> Shared | None:
+    def _with_hosts(self, virtual_hosts: Shared, found: Iterable[Replacement]) -> Shared | None:
         """``virtual_hosts`` with what takes their place; None when more differs."""
         fresh: dict[str, DiscoveryResource] = {}
-        for host in () if found is None else found:
+        for host in found:
             before = self._build.discovered_host(host.route, host.before)
             if virtual_hosts.get(before.name) is not before:
                 return None  # another host has taken some of its domains
             fresh[before.name] = self._build.discovered_host(host.route, host.after)
-        return None if found is None else self._replaced(VIRTUAL_HOST, virtual_hosts, fresh)
+        return self._replaced(VIRTUAL_HOST, virtual_hosts, fresh)
 
     def _all_clusters(self, view: View) -> Shared:
-        return self._in_common(CLUSTER, view, self._configuration.outbound_clusters)
+        make = self._configuration.outbound_clusters
+        return self._in_common(CLUSTER, view.service_facts, view, make)
 
     def _all_endpoints(self, view: View) -> Shared:
-        return self._in_common(ENDPOINT, view, self._configuration.all_load_assignments)
+        make = self._configuration.all_load_assignments
+        return self._in_common(ENDPOINT, view.service_facts, view, make)
 
     def _all_listeners(self, view: View) -> Shared:
-        key = LISTENER, view.listener_facts
-        if key not in self._common:
-            made = self._configuration.outbound_listeners(view)
-            self._common[key] = self._shared(LISTENER, made)
-        return self._common[key]
+        make = self._configuration.outbound_listeners
+        return self._in_common(LISTENER, view.listener_facts, view, make)
 
     def _in_common(
-        self, type_url: str, view: View, make: Callable[[View], tuple[build.Part, ...]]
+        self,
+        type_url: str,
+        facts: Hashable,
+        view: View,
+        make: Callable[[View], tuple[build.Part, ...]],
     ) -> Shared:
-        """What ``make`` gives, once for all scopes for which it is the same."""
-        key = type_url, view.service_facts
+        """What ``make`` gives, once for all scopes with the same ``facts``."""
+        key = type_url, facts
         if key not in self._common:
             self._common[key] = self._shared(type_url, make(view))
         return self._common[key]
