@@ -5,6 +5,7 @@ Counts only, with a real control plane and real streams; no bound is on time.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -20,6 +21,7 @@ from benchmarks.scale.processes import process_tree, tree_cpu, tree_rss_mb
 from benchmarks.scale.scenarios import Bench, connect_all
 from benchmarks.scale.wire import ENDPOINT
 from benchmarks.scale.worker_loss import worker_loss
+from lateen.serve.workers import surpluses
 from lateen.source.store import Store, Write
 
 SIZE = Size(services=20, endpoints=3, proxies=45, namespaces=3)
@@ -105,6 +107,40 @@ def test_a_process_that_does_not_answer_has_acknowledged_nothing(
     assert not found["acknowledged"]
     assert all("does not answer" in item["rejection"] for item in found["laggards"])
     assert plane.wait(60)["acknowledged"]
+
+
+def test_who_waits_waits_for_proxies_that_are_on_the_way_to_another_process(
+    bench: Bench, plane: LateenPlane
+) -> None:
+    settled(bench)
+    bench.fleet.mark()
+    plane.kill(busiest(bench))
+
+    moved: set[int] = set()
+    bench.fleet.wait(lambda _: len(bench.plane.processes()) == WORKERS, bench.limit)
+    while any(surpluses([process.proxies for process in plane.processes()])) or not moved:
+        moved.add(plane.wait(30)["proxies"])
+
+    assert moved == {SIZE.proxies}
+    assert settled(bench).ended > 0
+
+
+def test_who_waits_waits_for_proxies_whose_connection_has_reached_its_age(tmp_path: Path) -> None:
+    with (
+        contextlib.closing(
+            LateenPlane(tmp_path, SIZE, options=("--max-connection-age", "3"))
+        ) as plane,
+        contextlib.closing(
+            Fleet(proxy_specs(SIZE, tmp_path, plane.authority), plane.place, delta=True, workers=1)
+        ) as fleet,
+    ):
+        connect_all(Bench(SIZE, plane, fleet, "delta", 1, debounce=0.1, duration=3.0, limit=60.0))
+        fleet.mark()
+        seen: set[int] = set()
+        while fleet.report().ended < SIZE.proxies:
+            seen.add(plane.wait(30)["proxies"])
+
+    assert seen == {SIZE.proxies}
 
 
 def test_all_processes_are_measured(plane: LateenPlane) -> None:

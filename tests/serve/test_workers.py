@@ -168,15 +168,15 @@ def test_nobody_is_shed_while_proxies_arrive() -> None:
     assert not arriving(1, 2)
 
 
-def test_proxies_of_a_dead_process_are_away_until_they_are_seen_or_too_long() -> None:
+def test_proxies_that_lost_their_process_are_away_until_they_are_seen_or_too_long() -> None:
     now = 100.0
     moves = Moves(lambda: now)
-    moves.died(["one", "two", "three"])
-    assert (moves.deaths, moves.away()) == (1, ["one", "three", "two"])
+    moves.left(["one", "two", "three"])
+    assert (moves.departures, moves.away()) == (1, ["one", "three", "two"])
 
     moves.forget(["two", "somebody else"])
     now += EXPECTED_WITHIN / 2
-    moves.died(["four"])
+    moves.left(["four"])
     assert moves.away() == ["four", "one", "three"]
 
     now += EXPECTED_WITHIN / 2

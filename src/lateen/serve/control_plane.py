@@ -25,6 +25,8 @@ from lateen.model.snapshot import EMPTY, Snapshot, apply, with_mesh
 from lateen.pki.authority import DEFAULT_TTL, Authority, ServerCertificate, load_or_create
 from lateen.pki.tokens import TokenSigner
 from lateen.serve import quarantine_file
+from lateen.serve.connection import Connection
+from lateen.serve.everywhere import Everywhere
 from lateen.serve.evidence import Evidence, Question, evidence
 from lateen.serve.feed import decode_rejection
 from lateen.serve.generator import ConfigGenerator
@@ -34,11 +36,13 @@ from lateen.serve.judgement import Judgement
 from lateen.serve.loop_lag import watch_lag
 from lateen.serve.mesh_metrics import MeshCollector
 from lateen.serve.metrics import Metrics
+from lateen.serve.moves import Moves
 from lateen.serve.overload import Load
 from lateen.serve.overload_notes import OverloadNotes
 from lateen.serve.priority import ChangeClass
 from lateen.serve.push import Acknowledgement, DiscoveryServer, PushOptions, Rejected
 from lateen.serve.quarantine import Quarantine, Quarantined, blamed, describe, refused_resources
+from lateen.serve.worker import Worker
 from lateen.source.embedded import Batch, EmbeddedSource
 from lateen.source.store import Store
 
@@ -109,8 +113,8 @@ class Followers(Protocol):
     def withheld(self, items: Iterable[tuple[str, str, str]]) -> None:
         """These versions (type URL, name, version) go to no proxy."""
 
-    async def wait_for(self, version: int, timeout: float) -> Acknowledgement:
-        """What the proxies of all processes have acknowledged, those of the first as well."""
+    def serving(self) -> Sequence[Worker]:
+        """Those that may have proxies."""
 
     async def statuses(self) -> list[Mapping[str, Any]]:
         """``proxies``, ``scopes`` and ``pid`` of each process."""
@@ -181,6 +185,13 @@ class ControlPlane:
         """Refusals by proxies: for whom they count."""
         self.workers: Followers | None = None
         """Further processes that serve the same."""
+        self.moves = Moves()
+        """Proxies that have no connection because some process sent them away, or died."""
+        self.everywhere = Everywhere(
+            self, lambda: self.workers.serving() if self.workers else (), self.moves
+        )
+        """Asks all processes."""
+        self.server.on_departure = self._departed
         self._source = EmbeddedSource(store)
         self._applied = asyncio.Condition()
         self._open: list[Rejected] = []
@@ -426,15 +437,15 @@ class ControlPlane:
         version = self.snapshot.version
         while True:
             left = max(0.0, deadline - time.monotonic())
-            result = await self._acknowledged(version, left)
+            result = await self.everywhere.wait_for(version, left)
             rejections = tuple(e for e in self.quarantine.entries if e.since >= begun)
             if self.snapshot.version == version or not rejections or left <= 0:
                 return WaitResult(result, rejections)
             version = self.snapshot.version  # wait for what was put back as well
 
-    async def _acknowledged(self, version: int, timeout: float) -> Acknowledgement:
-        waited = self.server if self.workers is None else self.workers
-        return await waited.wait_for(version, timeout)
+    def _departed(self, connection: Connection) -> None:
+        if connection.stream.sent_away:
+            self.moves.left([connection.proxy.id])
 
     # Certificates
 

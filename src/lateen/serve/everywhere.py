@@ -17,8 +17,6 @@ from lateen.serve.worker import Worker
 
 _ANSWER_LIMIT = 5.0
 """Seconds that a replica may take beyond what it was given for waiting."""
-_LOOK = 2.0
-"""Seconds within which a replica says whom it has, or is asked again."""
 _POLL = 0.1
 
 
@@ -38,20 +36,22 @@ class Everywhere:
     async def wait_for(self, version: int, timeout: float) -> Acknowledgement:
         """Wait until every proxy runs snapshot ``version`` or a newer one.
 
-        Proxies of a replica that dies are waited for until another process has them; a replica
-        that does not answer has acknowledged nothing.
+        Proxies whose process has died, or has sent them away, are waited for until some process
+        has them; a replica that does not answer has acknowledged nothing.
         """
         deadline = time.monotonic() + timeout
         self.waits += 1
         try:
             while True:
-                deaths = self._moves.deaths
+                away = self._away()
+                departures = self._moves.departures
                 result = await self._asked(version, max(0.0, deadline - time.monotonic()))
-                if self._moves.deaths == deaths and not self._moves.away():
+                # Who came back meanwhile may be behind, and was not asked.
+                if not away and self._moves.departures == departures:
                     return result
                 away = await self._until_back(deadline)
                 if away:
-                    return joined((result, behind(away, "not connected: its process has died")))
+                    return joined((result, behind(away, "not connected: it is to connect anew")))
         finally:
             self.waits -= 1
 
@@ -64,18 +64,17 @@ class Everywhere:
         )
 
     async def _until_back(self, deadline: float) -> list[str]:
-        """Wait for proxies of processes that died; returns who has not come back in time."""
-        while True:
-            asked = [worker.ask_proxies(_LOOK) for worker in self._serving()]
-            await asyncio.gather(*asked, return_exceptions=True)
-            self._moves.forget(item.proxy.id for item in self._plane.server.connections)
-            for worker in self._serving():
-                self._moves.forget(worker.proxies)
-            self._moves.forget(item for item in self._moves.away() if not self._exists(item))
-            away = self._moves.away()
-            if not away or time.monotonic() >= deadline:
-                return away
+        """Wait for proxies on their way; returns who has not come back in time."""
+        while (away := self._away()) and time.monotonic() < deadline:
             await asyncio.sleep(_POLL)
+        return away
+
+    def _away(self) -> list[str]:
+        self._moves.forget(item.proxy.id for item in self._plane.server.connections)
+        for worker in self._serving():
+            self._moves.forget(worker.proxies)
+        self._moves.forget(item for item in self._moves.away() if not self._exists(item))
+        return self._moves.away()
 
     def _exists(self, proxy: str) -> bool:
         return workload_at(self._plane.snapshot, parse_node_id(proxy)) is not None
@@ -84,8 +83,6 @@ class Everywhere:
 async def _wait_at(worker: Worker, version: int, timeout: float) -> Acknowledgement:
     limit = timeout + _ANSWER_LIMIT
     try:
-        # First of all who they are: when it dies they are waited for elsewhere.
-        await worker.ask_proxies(limit)
         asked = {"version": version, "timeout": timeout}
         answer = await worker.channel.call("wait", asked, limit)
     except ChannelClosed:

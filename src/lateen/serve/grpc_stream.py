@@ -76,6 +76,11 @@ class GrpcStream:
         self._event = asyncio.Event()
         self._end: tuple[str, str] | None = None
 
+    @property
+    def sent_away(self) -> bool:
+        """See `Stream`."""
+        return self._end is not None
+
     def start(self, handler: StreamHandler) -> None:
         """Begin to serve it."""
         self.work = asyncio.get_running_loop().create_task(self._serve(handler))

@@ -1,4 +1,4 @@
-"""Proxies whose process has died: they are on their way to another one.
+"""Proxies that are on their way to another process, or back: theirs has died or sent them away.
 
 Whoever waits for an acknowledgement waits for them as well, for some time: no process speaks for
 them at the moment, but they run the configuration of before.
@@ -18,14 +18,14 @@ class Moves:
     """Who is on the way, by node id."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.deaths = 0
-        """How many processes have died."""
+        self.departures = 0
+        """How often proxies have left."""
         self._clock = clock
         self._since: dict[str, float] = {}
 
-    def died(self, proxies: Iterable[str]) -> None:
-        """A process is gone, and with it the connections of these proxies."""
-        self.deaths += 1
+    def left(self, proxies: Iterable[str]) -> None:
+        """The connections of these proxies are gone, and not because of the proxies."""
+        self.departures += 1
         self._since.update(dict.fromkeys(proxies, self._clock()))
 
     def forget(self, proxies: Iterable[str]) -> None:

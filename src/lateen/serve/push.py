@@ -64,6 +64,10 @@ class DiscoveryServer:
         """Called when a push of all that has been published begins."""
         self.on_end: Callable[[], None] | None = None
         """Called when it has ended, whether or not it came off."""
+        self.on_arrival: Callable[[Connection], None] | None = None
+        """Called when a proxy is connected."""
+        self.on_departure: Callable[[Connection], None] | None = None
+        """Called when it no longer is, before anybody ceases to wait for it."""
         self.snapshot: Snapshot = EMPTY
         self.connections: set[Connection] = set()
         self._targets = ScopeTargets(generator, self.metrics)
@@ -282,6 +286,8 @@ class DiscoveryServer:
             write_timeout=self.options.write_timeout,
         )
         self.connections.add(connection)
+        if self.on_arrival is not None:
+            self.on_arrival(connection)
         self.metrics.connected.labels(node.version).inc()
         self._targets.enter(connection, self.snapshot)
         loop = asyncio.get_running_loop()
@@ -292,6 +298,8 @@ class DiscoveryServer:
         self.connections.discard(connection)
         self.metrics.connected.labels(connection.node.version).dec()
         self._targets.leave(connection)
+        if self.on_departure is not None:
+            self.on_departure(connection)
         self._waiters.gone(connection)
 
     # What proxies say

@@ -29,6 +29,7 @@ from lateen.model.snapshot import EMPTY, Snapshot, apply, with_mesh
 from lateen.serve import debug, feed
 from lateen.serve.api import find_proxy
 from lateen.serve.channel import Channel, Value
+from lateen.serve.connection import Connection
 from lateen.serve.debug_stream import DebugStreams
 from lateen.serve.evidence import Question, evidence
 from lateen.serve.generator import MeshGenerator
@@ -67,6 +68,8 @@ class Replica:
             on_rejection=self._rejected,
             on_push=self._after_push,
         )
+        self.server.on_arrival = self._arrived
+        self.server.on_departure = self._departed
         self.channel = Channel(self._told)
         self.revision = 0
         self.started_at = time.time()
@@ -159,9 +162,6 @@ class Replica:
         found = await self.server.wait_for(value["version"], value["timeout"])
         return msgspec.to_builtins(found)
 
-    def _on_proxies(self, _value: Value) -> Value:
-        return [item.proxy.id for item in self.server.connections]
-
     def _on_status(self, _value: Value) -> Value:
         return {
             "proxies": [proxy_status(item) for item in self.server.connections],
@@ -211,6 +211,14 @@ class Replica:
         self.server.publish(snapshot, changed, immediate=immediate)
 
     # To the first process
+
+    def _arrived(self, connection: Connection) -> None:
+        self.channel.notify("arrived", connection.proxy.id)
+
+    def _departed(self, connection: Connection) -> None:
+        # Before the answer to whoever waits for this proxy, so that he is told who is missing.
+        gone = [connection.proxy.id, connection.stream.sent_away]
+        self.channel.notify("departed", gone)
 
     def _rejected(self, rejected: Rejected) -> None:
         offered = [item for item in refused_resources(rejected) if self.server.offers(item)]

@@ -56,6 +56,10 @@ class Stream(Protocol):
     def peer(self) -> str:
         """The peer's network address, for people."""
 
+    @property
+    def sent_away(self) -> bool:
+        """Whether this side has ended it, so that the proxy connects anew."""
+
     async def receive(self) -> bytes | None:
         """The next request; None when the proxy has closed the stream."""
 

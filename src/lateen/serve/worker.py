@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lateen.serve.channel import Channel, Handler
 
@@ -23,17 +24,24 @@ class Worker:
     """From here on proxies may connect to it, so it is asked about them."""
     ready: bool = False
     """It listens."""
-    proxies: tuple[str, ...] = ()
-    """Node ids of its proxies when it was last asked."""
+    proxies: Counter[str] = field(default_factory=Counter)
+    """Connections of its proxies, by node id, as it told us of each. A process that dies has told
+    of all, so nobody is missed."""
 
     def listen(self) -> None:
         """Let proxies in. It has every change that it was told before by then."""
         self.told_to_listen = True
         self.channel.notify("listen")
 
-    async def ask_proxies(self, timeout: float = 10.0) -> None:
-        """Learn which proxies it has. Raises what `Channel.call` raises."""
-        self.proxies = tuple(await self.channel.call("proxies", None, timeout))
+    def arrived(self, proxy: str) -> None:
+        """A proxy (node id) has connected to it."""
+        self.proxies[proxy] += 1
+
+    def departed(self, proxy: str) -> None:
+        """A connection of a proxy (node id) to it has ended."""
+        self.proxies[proxy] -= 1
+        if self.proxies[proxy] <= 0:
+            del self.proxies[proxy]
 
 
 async def start(arguments: Iterable[str], told: Handler) -> Worker:

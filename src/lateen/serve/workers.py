@@ -19,10 +19,7 @@ from lateen.model.change import Change
 from lateen.serve import feed
 from lateen.serve.channel import CallFailed, ChannelClosed, Value
 from lateen.serve.control_plane import ControlPlane
-from lateen.serve.everywhere import Everywhere
 from lateen.serve.evidence import Evidence, Question
-from lateen.serve.moves import Moves
-from lateen.serve.push import Acknowledgement
 from lateen.serve.tls import ServerTls
 from lateen.serve.withheld import Withheld, encode_withheld
 from lateen.serve.worker import Worker, start
@@ -63,8 +60,6 @@ class Workers:
         self._stopping = False
         self._seen = 0
         """Proxies of all processes at the last look."""
-        self._moves = Moves()
-        self._everywhere = Everywhere(plane, self._serving, self._moves)
 
     async def run(self) -> None:
         """Keep the replicas running, until cancelled."""
@@ -120,9 +115,9 @@ class Workers:
 
     # Asked by whoever wants to know
 
-    async def wait_for(self, version: int, timeout: float) -> Acknowledgement:
-        """See `lateen.serve.everywhere.Everywhere.wait_for`."""
-        return await self._everywhere.wait_for(version, timeout)
+    def serving(self) -> list[Worker]:
+        """Replicas that may have proxies."""
+        return [worker for worker in self._workers if worker.told_to_listen]
 
     async def statuses(self) -> list[Mapping[str, Value]]:
         """``proxies`` and ``scopes`` of each replica, with its ``pid``."""
@@ -161,7 +156,7 @@ class Workers:
             try:
                 await worker.channel.run()
                 if not self._stopping:
-                    self._moves.died(worker.proxies)
+                    self._plane.moves.left(worker.proxies)
                 async with asyncio.timeout(_END_LIMIT):
                     await worker.process.wait()
             except TimeoutError:
@@ -187,6 +182,13 @@ class Workers:
                     worker.listen()
             elif name == "ready":
                 worker.ready = True
+            elif name == "arrived":
+                worker.arrived(value)
+            elif name == "departed":
+                proxy, sent_away = value
+                worker.departed(proxy)
+                if sent_away:
+                    self._plane.moves.left([proxy])
             elif name == "push":
                 self._plane.push_everything()
             elif name == "rejected":
@@ -219,12 +221,10 @@ class Workers:
 
     async def _shed_surplus(self) -> None:
         ready = [worker for worker in self._workers if worker.ready]
-        if not ready or self._everywhere.waits:
+        if not ready or self._plane.everywhere.waits:
             return  # who moves now would be missing in the answer
         try:
-            for worker in ready:
-                await worker.ask_proxies()
-            counts = [len(self._plane.server.connections), *(len(w.proxies) for w in ready)]
+            counts = [len(self._plane.server.connections), *(w.proxies.total() for w in ready)]
             before, self._seen = self._seen, sum(counts)
             if arriving(before, self._seen):
                 return  # who has come to one process first does not say who will in the end
@@ -245,12 +245,9 @@ class Workers:
         for worker in self._workers:
             worker.channel.notify(name, value)
 
-    def _serving(self) -> list[Worker]:
-        return [worker for worker in self._workers if worker.told_to_listen]
-
     async def _ask(self, name: str, value: Value = None, timeout: float = 10.0) -> list[Value]:
         """The answers of all replicas; one that just died has no proxies to speak of."""
-        asked = (worker.channel.call(name, value, timeout) for worker in self._serving())
+        asked = (worker.channel.call(name, value, timeout) for worker in self.serving())
         answers = await asyncio.gather(*asked, return_exceptions=True)
         for answer in answers:
             if isinstance(answer, BaseException) and not isinstance(
