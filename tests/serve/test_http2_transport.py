@@ -74,7 +74,10 @@ class Running:
 
 @asynccontextmanager
 async def running(
-    tmp_path: Path, handler: Handler, limits: Limits = DEFAULT_LIMITS
+    tmp_path: Path,
+    handler: Handler,
+    limits: Limits = DEFAULT_LIMITS,
+    crowded: Callable[[], bool] = lambda: False,
 ) -> AsyncIterator[Running]:
     authority = load_or_create(tmp_path / "ca")
     own = authority.server_certificate(["localhost"], ["127.0.0.1"])
@@ -85,7 +88,7 @@ async def running(
         streams.append(stream)
         await handler(stream)
 
-    transport = Http2Transport("127.0.0.1:0", lambda: tls[-1], remembered, limits)
+    transport = Http2Transport("127.0.0.1:0", lambda: tls[-1], remembered, limits, crowded=crowded)
     port = await transport.start()
     try:
         yield Running(transport, authority, port, tmp_path, tls, streams)
@@ -230,6 +233,25 @@ async def test_unfinished_handshakes_make_place_for_others(tmp_path: Path) -> No
         assert await closed(idle[0][0])
         for _, writer in idle:
             writer.close()
+        client.writer.close()
+
+
+async def test_while_it_is_crowded_handshakes_wait_longer_than_one_may_take(
+    tmp_path: Path,
+) -> None:
+    crowded = True
+    async with running(tmp_path, echo, QUICK, lambda: crowded) as server:
+        connecting = asyncio.ensure_future(server.connect())
+        await asyncio.sleep(2 * QUICK.handshake_time)
+        assert not connecting.done()
+        assert len(server.transport.handshakes) == server.transport.turns.waiting == 1
+
+        crowded = False
+        client = Client(*await connecting)
+        client.open()
+        client.send(b"hello")
+        await client.read_until(lambda: client.data)
+        assert client.data.endswith(b"hello")
         client.writer.close()
 
 

@@ -235,7 +235,9 @@ def _control_plane(config: BootstrapConfig) -> dict[str, Any]:
         "dns_refresh_rate": "5s",
         "dns_lookup_family": "V4_PREFERRED",
         "respect_dns_ttl": True,
-        "connect_timeout": "1s",
+        # Up to the end of the handshake, with which a crowd of proxies has to wait for its turn
+        # (`lateen.serve.handshakes`); who gives up earlier makes the crowd larger.
+        "connect_timeout": "10s",
         "lb_policy": "ROUND_ROBIN",
         "load_assignment": _endpoint(
             XDS_CLUSTER, config.control_plane_host, config.control_plane_port

@@ -41,6 +41,13 @@ class Admission:
         self._limit = options.streams_per_proxy
         self._streams: Counter[tuple[str, str]] = Counter()
         self._turns = asyncio.Semaphore(options.connecting)
+        self._most = options.connecting
+        self._waiting = 0
+
+    @property
+    def crowded(self) -> bool:
+        """Whether more proxies wait for their turn than are let in at once."""
+        return self._waiting > self._most
 
     @contextmanager
     def stream_of(self, stream: Stream, node: Node) -> Iterator[None]:
@@ -65,10 +72,12 @@ class Admission:
     async def turn(self) -> Turn:
         """Wait for a turn."""
         queued = time.monotonic()
+        self._waiting += 1
         self._metrics.waiting.inc()
         try:
             await self._turns.acquire()
         finally:
+            self._waiting -= 1
             self._metrics.waiting.dec()
         self._metrics.queue_time.observe(time.monotonic() - queued)
         return Turn(self._turns)

@@ -22,6 +22,7 @@ from lateen.pki.errors import PkiError
 from lateen.pki.identity import SpiffeId
 from lateen.serve.grpc_headers import Headers
 from lateen.serve.grpc_stream import STATUS, GrpcStream
+from lateen.serve.handshakes import Handshakes
 from lateen.serve.http2_connection import ProtocolViolation, ServerConnection
 from lateen.serve.http2_stream import ServerStream
 from lateen.serve.protocol import Dialect
@@ -80,6 +81,11 @@ class Server(Protocol):
     streams: dict[GrpcStream, None]
     handshaking: Executor
     """Where handshakes are made."""
+    turns: Handshakes[Http2Socket]
+    """Whose handshake begins."""
+
+    def look_for_turns(self) -> None:
+        """Let handshakes that wait begin when they may."""
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -107,6 +113,7 @@ class Http2Socket:
         "_socket",
         "_step",
         "_transport",
+        "_turned",
         "_waiting",
         "_writing",
         "streams",
@@ -125,6 +132,8 @@ class Http2Socket:
         self._expires = self._begun + age * random.uniform(0.9, 1.1) if age else math.inf
         self._pinged = False
         self._handshaking = True
+        self._turned = False
+        """Its handshake was begun."""
         self._step: asyncio.Future[int] | None = None
         self._paused = 0
         """Streams that wait for somebody to take what was read."""
@@ -157,10 +166,25 @@ class Http2Socket:
             self.close()
 
     def _handshake(self) -> None:
+        transport = self._transport
+        transport.loop.remove_reader(self._fd)
+        if self._turned:
+            self._go_on()
+        elif transport.turns.ask(self, time.monotonic()):
+            self.begin()
+        else:
+            transport.look_for_turns()
+
+    def begin(self) -> None:
+        """Begin the handshake: it is this connection's turn."""
+        self._turned = True
+        self._begun = time.monotonic()
+        self._go_on()
+
+    def _go_on(self) -> None:
         """Go on with it in a thread: its signatures cost a millisecond, in which the loop can serve
         others. Nobody else touches the socket meanwhile."""
         loop = self._transport.loop
-        loop.remove_reader(self._fd)
         step = loop.run_in_executor(self._transport.handshaking, _handshake_step, self._socket)
         self._step = step
         step.add_done_callback(self._handshake_went)
@@ -192,6 +216,7 @@ class Http2Socket:
         """Both sides have proved who they are; whether the connection stays."""
         self._handshaking = False
         self._transport.handshakes.pop(self, None)
+        self._transport.turns.ended(self)
         self._begun = self._heard = time.monotonic()
         if self._socket.selected_alpn_protocol() != "h2":
             self.close()
@@ -352,6 +377,7 @@ class Http2Socket:
         self._head = None
         self._transport.connections.discard(self)
         self._transport.handshakes.pop(self, None)
+        self._transport.turns.ended(self)
         self._fail_streams()
 
     def _fail_streams(self) -> None:
@@ -365,7 +391,8 @@ class Http2Socket:
             self._heard = now  # it is not listened to
         silent = now - self._heard
         if self._handshaking:
-            if now - self._begun > limits.handshake_time:
+            late = now - self._begun > limits.handshake_time
+            if late and not self._transport.turns.is_waiting(self):
                 self.close()
         elif silent > limits.keepalive_time + limits.keepalive_timeout and self._pinged:
             self.close()

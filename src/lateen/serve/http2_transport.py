@@ -19,6 +19,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 
 from lateen.serve.grpc_stream import GrpcStream
+from lateen.serve.handshakes import Handshakes
 from lateen.serve.http2_socket import SERVICE, Http2Socket, Limits
 from lateen.serve.tls import ServerTls, server_context
 from lateen.serve.transport import StreamHandler
@@ -31,6 +32,8 @@ _ACCEPTS = 32
 """Connections accepted before others get their turn."""
 _HANDSHAKING = 4
 """Threads that make handshakes. They wait for the interpreter more than they compute."""
+_LOOK = 0.01
+"""Seconds between two looks whether further handshakes may begin."""
 _TICK = 5.0
 _OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _log = logging.getLogger(__name__)
@@ -47,11 +50,13 @@ class Http2Transport:
         limits: Limits = DEFAULT_LIMITS,
         *,
         share_port: bool = False,
+        crowded: Callable[[], bool] = lambda: False,
     ) -> None:
         """``address`` is ``IP:PORT`` (port 0 picks one); ``tls`` is asked at each handshake.
 
         With ``share_port`` several processes may listen on one address; the kernel spreads
-        connections over them.
+        connections over them. While it is ``crowded``, because proxies wait for their turn,
+        further handshakes wait too (`lateen.serve.handshakes`).
         """
         self.limits = limits
         self.handler = handler
@@ -60,6 +65,8 @@ class Http2Transport:
         """Those whose peer is not known yet, oldest first."""
         self.streams: dict[GrpcStream, None] = {}
         self.draining = False
+        self.turns: Handshakes[Http2Socket] = Handshakes(crowded, limits.handshakes // 2)
+        self._looking = False
         self.handshaking: Executor = ThreadPoolExecutor(_HANDSHAKING, "handshake")
         self._address = address
         self._share_port = share_port
@@ -130,6 +137,19 @@ class Http2Transport:
             connection.drain("connect again: another process has more room")
             await asyncio.sleep(min(0.02, 1.0 / len(chosen)))
         return len(chosen)
+
+    def look_for_turns(self) -> None:
+        """See ``Server``."""
+        if not self._looking:
+            self._looking = True
+            self.loop.call_later(_LOOK, self._look)
+
+    def _look(self) -> None:
+        self._looking = False
+        for connection in self.turns.due(time.monotonic()):
+            connection.begin()
+        if self.turns.waiting:
+            self.look_for_turns()
 
     def _current_context(self) -> ssl.SSLContext:
         tls = self._tls()

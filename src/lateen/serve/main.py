@@ -229,7 +229,12 @@ async def run(options: Options) -> int:
     several = options.workers > 1
     limits = Limits(connection_age=options.max_connection_age)
     transport = Http2Transport(
-        options.listen, tls.current, plane.server.serve, limits, share_port=several
+        options.listen,
+        tls.current,
+        plane.server.serve,
+        limits,
+        share_port=several,
+        crowded=lambda: plane.server.crowded,
     )
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(store.close)

@@ -115,6 +115,11 @@ class DiscoveryServer:
         """The distinct configurations of connected proxies."""
         return self._targets.states
 
+    @property
+    def crowded(self) -> bool:
+        """Whether so many proxies wait for their turn that more can wait to say who they are."""
+        return self._admission.crowded
+
     def set_ready(self) -> None:
         """The first complete snapshot is published: begin to answer proxies."""
         self._ready.set()

@@ -96,6 +96,7 @@ class Replica:
             self.server.serve,
             Limits(connection_age=self._options.max_connection_age),
             share_port=True,
+            crowded=lambda: self.server.crowded,
         )
         self._transport = transport
         await transport.start()
