@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import multiprocessing
 import os
 import random
@@ -18,6 +19,7 @@ from typing import Any, TypeVar
 
 from benchmarks.scale.http2 import Endpoint, Http2Stream, StreamEnded
 from benchmarks.scale.proxy import (
+    CONNECT_TIMEOUT,
     FIRST_RETRY,
     LONGEST_RETRY,
     HeldStates,
@@ -28,6 +30,8 @@ from benchmarks.scale.proxy import (
 from benchmarks.scale.wire import Scanner
 
 T = TypeVar("T")
+_CONNECTS = 8
+"""Connections begun before others get their turn: proxies are processes of their own."""
 _SERVICE = "/envoy.service.discovery.v3.AggregatedDiscoveryService"
 
 
@@ -203,6 +207,8 @@ class _Worker:
         self._by_fd: dict[int, SimulatedProxy] = {}
         self._masks: dict[int, int] = {}
         self._retry: dict[int, float] = {}
+        self._connecting: dict[int, float] = {}
+        """Until when connections (by descriptor) must be made, oldest first."""
         self._limit = len(specs)
         self._wanted = False
         self._deaf: set[int] = set()
@@ -213,13 +219,15 @@ class _Worker:
 
     def run(self) -> None:
         while True:
-            timeout = 0.1 if self._retry else -1.0
+            timeout = 0.01 if self._retry else 0.1 if self._connecting else -1.0
             for fd, _ in self._poll.poll(timeout):
                 if fd == self._pipe.fileno():
                     if not self._command():
                         return
                 elif (proxy := self._by_fd.get(fd)) is not None:
                     self._serve(fd, proxy)
+            if self._connecting:
+                self._give_up()
             if self._retry:
                 self._reconnect()
 
@@ -303,9 +311,8 @@ class _Worker:
 
     def _reconnect(self) -> None:
         now = time.monotonic()
-        for index, due in list(self._retry.items()):
-            if due > now:
-                continue
+        ready = (index for index, due in self._retry.items() if due <= now)
+        for index in list(itertools.islice(ready, _CONNECTS)):
             del self._retry[index]
             proxy = self._proxies[index]
             try:
@@ -317,7 +324,19 @@ class _Worker:
             self._by_fd[fd] = proxy
             self._masks[fd] = select.EPOLLIN | select.EPOLLOUT
             self._poll.register(fd, self._masks[fd])
+            self._connecting[fd] = now + CONNECT_TIMEOUT
             proxy.opened(stream)
+
+    def _give_up(self) -> None:
+        now = time.monotonic()
+        for fd, until in list(self._connecting.items()):
+            proxy = self._by_fd[fd]
+            if proxy.stream is not None and proxy.stream.secured:
+                del self._connecting[fd]
+            elif until <= now:
+                self._failed(proxy, TimeoutError("not connected in time"))
+            else:
+                break
 
     def _endpoint(self, spec: ProxySpec) -> Endpoint:
         method = "DeltaAggregatedResources" if self._delta else "StreamAggregatedResources"
@@ -364,6 +383,7 @@ class _Worker:
         self._by_fd.pop(fd, None)
         self._masks.pop(fd, None)
         self._deaf.discard(fd)
+        self._connecting.pop(fd, None)
         stream.close()
         proxy.first_at = 0.0
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import socket
 import ssl
 import urllib.parse
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -56,13 +57,15 @@ class Http2Stream:
         self._endpoint = endpoint
         self.socket: socket.socket = raw
         self._connected = False
-        self._secured = endpoint.tls is None
+        self.secured = endpoint.tls is None
+        """Whether the handshake is made, if one has to be."""
         self._handshake_writes = False
-        self._out = bytearray()
+        self._out: deque[memoryview] = deque()
         self._in = b""
         """The begin of a frame."""
         self._message = bytearray()
-        self._waiting = bytearray()
+        self._waiting: deque[memoryview] = deque()
+        """What the server's windows do not allow yet."""
         self._connection_window = _INITIAL_WINDOW
         self._stream_window = _INITIAL_WINDOW
         self._initial_window = _INITIAL_WINDOW
@@ -73,21 +76,22 @@ class Http2Stream:
         error = raw.connect_ex((endpoint.host, endpoint.port))
         if error not in (0, 11, 115):  # EAGAIN, EINPROGRESS
             raise OSError(error, "cannot connect")
-        self._out += (
+        self._put(
             _PREFACE
             + _settings()
             + _frame(_WINDOW, 0, 0, (_MAX_WINDOW - 65_535).to_bytes(4, "big"))
+            + _frame(_HEADERS, 4, 1, _request_headers(endpoint))
         )
-        self._out += _frame(_HEADERS, 4, 1, _request_headers(endpoint))
 
     @property
     def wants_write(self) -> bool:
         """Whether to wait for writability."""
-        return not self._connected or self._handshake_writes or (self._secured and bool(self._out))
+        return not self._connected or self._handshake_writes or (self.secured and bool(self._out))
 
     def send(self, message: bytes) -> None:
         """Queue a gRPC message."""
-        self._waiting += b"\0" + len(message).to_bytes(4, "big") + message
+        prefix = b"\0" + len(message).to_bytes(4, "big")
+        self._waiting.append(memoryview(prefix + message))
         self._fill()
 
     def close(self) -> None:
@@ -107,21 +111,28 @@ class Http2Stream:
                     server_hostname=self._endpoint.authority,
                     do_handshake_on_connect=False,
                 )
-        if not self._secured and not self._handshake():
+        if not self.secured and not self._handshake():
             return
         yield from self._read()
         self.flush()
 
     def flush(self) -> None:
         """Write what can be written."""
-        if not (self._connected and self._secured):
+        if not (self._connected and self.secured):
             return
         while self._out:
+            piece = self._out[0]
             try:
-                sent = self.socket.send(self._out[:_READ])
+                sent = self.socket.send(piece[:_READ])
             except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
                 return
-            del self._out[:sent]
+            if sent < len(piece):
+                self._out[0] = piece[sent:]
+            else:
+                self._out.popleft()
+
+    def _put(self, data: bytes) -> None:
+        self._out.append(memoryview(data))
 
     def _handshake(self) -> bool:
         assert isinstance(self.socket, ssl.SSLSocket)
@@ -134,7 +145,7 @@ class Http2Stream:
             self._handshake_writes = True
             return False
         self._handshake_writes = False
-        self._secured = True
+        self.secured = True
         return True
 
     def _read(self) -> Iterator[bytes | bytearray]:
@@ -196,7 +207,7 @@ class Http2Stream:
         elif kind == _SETTINGS and not flags & 1:
             self._on_settings(payload)
         elif kind == _PING and not flags & 1:
-            self._out += _frame(_PING, 1, 0, payload)
+            self._put(_frame(_PING, 1, 0, payload))
         elif kind == _HEADERS and flags & 1:
             text = f"the server ended the stream: {status_of(payload)}"
             raise StreamEnded(text, with_status=True)
@@ -222,7 +233,7 @@ class Http2Stream:
         self._consumed += size
         if self._consumed >= _REFILL:
             amount = self._consumed.to_bytes(4, "big")
-            self._out += _frame(_WINDOW, 0, 0, amount) + _frame(_WINDOW, 0, 1, amount)
+            self._put(_frame(_WINDOW, 0, 0, amount) + _frame(_WINDOW, 0, 1, amount))
             self._consumed = 0
 
     def _on_settings(self, payload: bytes) -> None:
@@ -234,20 +245,25 @@ class Http2Stream:
                 self._initial_window = value
             elif key == 5:
                 self._frame_size = value
-        self._out += _frame(_SETTINGS, 1, 0, b"")
+        self._put(_frame(_SETTINGS, 1, 0, b""))
         self._fill()
 
     def _fill(self) -> None:
+        frames: list[bytes | memoryview] = []
         while self._waiting:
-            size = min(
-                len(self._waiting), self._frame_size, self._connection_window, self._stream_window
-            )
+            first = self._waiting[0]
+            size = min(len(first), self._frame_size, self._connection_window, self._stream_window)
             if size <= 0:
-                return
-            self._out += _frame(_DATA, 0, 1, bytes(self._waiting[:size]))
-            del self._waiting[:size]
+                break
+            frames += (_frame_header(size, _DATA, 0, 1), first[:size])
+            if size < len(first):
+                self._waiting[0] = first[size:]
+            else:
+                self._waiting.popleft()
             self._connection_window -= size
             self._stream_window -= size
+        if frames:
+            self._put(b"".join(frames))
 
 
 def status_of(block: bytes) -> str:
@@ -263,9 +279,11 @@ def status_of(block: bytes) -> str:
 
 
 def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-    return (
-        len(payload).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big") + payload
-    )
+    return _frame_header(len(payload), kind, flags, stream) + payload
+
+
+def _frame_header(size: int, kind: int, flags: int, stream: int) -> bytes:
+    return size.to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big")
 
 
 def _settings() -> bytes:

@@ -24,6 +24,8 @@ _REFERENCES = {CLUSTER: ENDPOINT, LISTENER: ROUTE}
 FIRST_RETRY, LONGEST_RETRY = 0.5, 30.0
 """Seconds up to which a proxy waits, by chance, before it tries again: doubled each time until it
 is sent something, as Envoy does."""
+CONNECT_TIMEOUT = 10.0
+"""Seconds within which the handshake must be made, as our Envoys have it."""
 _NOTHING: Mapping[str, str] = {}
 
 
@@ -172,9 +174,10 @@ class SimulatedProxy:
         names = self.asked.setdefault(type_url, frozenset())
         if self.delta:
             have = self.held.get(type_url)
-            extra = tuple(sorted(names - have.keys())) if have is not None else _in_order(names)
-            if have is not None and type_url in (ENDPOINT, ROUTE):
+            if have is None or type_url in (ENDPOINT, ROUTE):
                 extra = _in_order(names)
+            else:
+                extra = tuple(sorted(names - have.keys()))
             self._send(type_url, names=extra, have=have, node=self.spec.node)
         else:
             self._send(type_url, names=_in_order(names), node=self.spec.node)

@@ -138,16 +138,23 @@ def _versions(have: Mapping[str, str]) -> bytes:
     if known is None or known[0] is not have:
         if len(_encoded_versions) > 1024:
             _encoded_versions.clear()
-        data = b"".join(map(_encoded_version, have.items()))
+        data = b"".join(map(_encoded_entries.__getitem__, have.items()))
         known = _encoded_versions[id(have)] = (have, data)
     return known[1]
 
 
-@functools.lru_cache(maxsize=1 << 18)
-def _encoded_version(entry: Entry) -> bytes:
-    """Once for all proxies: most of what they hold is the same."""
-    name, version = entry
-    return field(5, field(1, name.encode()) + field(2, version.encode()))
+class _EncodedEntries(dict[Entry, bytes]):
+    """Encoded once for all proxies: most of what they hold is the same."""
+
+    def __missing__(self, entry: Entry) -> bytes:
+        if len(self) > 1 << 18:
+            self.clear()
+        name, version = entry
+        made = self[entry] = field(5, field(1, name.encode()) + field(2, version.encode()))
+        return made
+
+
+_encoded_entries = _EncodedEntries()
 
 
 class Scanner:
