@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lateen.serve.main import _mesh_config, parse_arguments
+from lateen.serve.main import MAX_WORKERS, _mesh_config, parse_arguments, processes_for
 
 
 def test_folders_and_mesh_configuration_of_up(tmp_path: Path) -> None:
@@ -34,3 +34,28 @@ def test_times_of_overload_are_checked(
     with pytest.raises(SystemExit):
         parse_arguments(["--state-dir", str(tmp_path), *wrong])
     assert wrong[0] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wrong", ["0", "65", "-1", "two", ""])
+def test_the_number_of_processes_is_checked(
+    wrong: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parse_arguments(["--state-dir", str(tmp_path), f"--workers={wrong}"])
+    assert "--workers: must be 1 to 64" in capsys.readouterr().err
+
+
+def test_the_number_of_processes_is_what_was_asked_for_or_left_to_the_mesh(tmp_path: Path) -> None:
+    state = ["--state-dir", str(tmp_path)]
+    assert parse_arguments(state).workers is None
+    assert parse_arguments([*state, "--workers", "3"]).workers == 3
+    # Processes find each other's port only when it is known.
+    assert parse_arguments([*state, "--listen", "127.0.0.1:0"]).workers == 1
+
+
+def test_a_small_mesh_has_one_process_and_a_large_one_no_more_than_cores() -> None:
+    assert [processes_for(count, 4) for count in (0, 1, 2500, 2501, 7500, 50_000)] == [
+        *[1, 1, 1],
+        *[2, 3, 4],
+    ]
+    assert processes_for(1_000_000, 128) == MAX_WORKERS

@@ -29,7 +29,7 @@ from lateen.serve.metrics import SHORT_NAMES
 from lateen.serve.proxy_settings import settings_for
 from lateen.serve.quarantine import describe
 from lateen.serve.serving import Serving
-from lateen.serve.status import config_dump, proxy_status
+from lateen.serve.status import config_dump, find_proxy, proxy_status
 from lateen.source.api_server import WAITER, WRITER, answer, finding_data
 from lateen.source.writing import Document, Outcome, Writer
 from lateen.translate.unused_kinds import snapshot_findings
@@ -285,16 +285,6 @@ async def _debug(plane: ControlPlane, request: web.Request) -> web.Response:
     from lateen.serve.monitoring import debug_response
 
     return await debug_response(plane, request)
-
-
-def find_proxy(plane: Serving, name: str) -> Connection | None:
-    """The newest connection of a proxy named ``POD.NAMESPACE``, ``POD`` or by its node id."""
-    found = [
-        item
-        for item in plane.server.connections
-        if name in (item.proxy.id, item.proxy.name, f"{item.proxy.name}.{item.proxy.namespace}")
-    ]
-    return max(found, key=lambda item: item.connected_at, default=None)
 
 
 def _sorted(plane: Serving) -> list[Connection]:

@@ -11,13 +11,12 @@ from lateen import __version__
 from lateen.model.discovery import CLUSTER, ENDPOINT, EXTENSION, LISTENER, ROUTE
 from lateen.model.proxy import ProxyType
 from lateen.model.sidecar import sidecars
-from lateen.serve.api import find_proxy, status_data
 from lateen.serve.connection import Connection
 from lateen.serve.control_plane import ControlPlane
 from lateen.serve.mesh_metrics import kept_resources
 from lateen.serve.metrics import SHORT_NAMES, short_name
 from lateen.serve.serving import Serving
-from lateen.serve.status import config_dump, proxy_status, resource_json, type_state
+from lateen.serve.status import config_dump, find_proxy, proxy_status, resource_json, type_state
 
 Query = Mapping[str, str]
 Json = dict[str, object]
@@ -176,6 +175,9 @@ def push_status(plane: Serving, _query: Query) -> object:
     status: dict[str, object] = {}
     before = 0
     if isinstance(plane, ControlPlane):
+        # Here and not above: replicas, which never answer this, need not load the API.
+        from lateen.serve.api import status_data
+
         status, before = status_data(plane), plane.standing.waiting
     return {key: status[key] for key in wanted if key in status} | {
         "pendingChanges": plane.server.waiting + before,

@@ -22,6 +22,11 @@ def encode_changes(changes: Iterable[Change]) -> list[list[Any]]:
     return [[list(change.key), *_encode(change.resource)] for change in changes]
 
 
+def row(key: ObjectKey, raw: Mapping[str, Any], place: Provenance) -> list[Any]:
+    """One of what `encode_changes` gives, of an object in plain values."""
+    return [list(key), raw, _place(place)]
+
+
 def decode_changes(rows: Iterable[list[Any]]) -> list[Change]:
     """The changes again. What cannot be read is left out: the first process has read it."""
     changes = []
@@ -92,8 +97,11 @@ class _Objects:
 def _encode(resource: Resource | None) -> tuple[Raw | None, list[Any]]:
     if resource is None:
         return None, []
-    place = resource.provenance
-    return to_raw(resource), [place.path, place.document, place.line, place.origin, place.item]
+    return to_raw(resource), _place(resource.provenance)
+
+
+def _place(place: Provenance) -> list[Any]:
+    return [place.path, place.document, place.line, place.origin, place.item]
 
 
 def _decode(raw: Raw | None, place: list[Any]) -> Resource | None:

@@ -11,8 +11,14 @@ _SWITCH_INTERVAL = 0.0005
 """Seconds after which a thread that makes a handshake gets the interpreter from a busy loop."""
 
 
+def read_without_collecting() -> None:
+    """To be called before the mesh is loaded: next to nothing of what is read is garbage."""
+    gc.disable()
+
+
 def keep_what_is_loaded() -> None:
     """To be called when the mesh is loaded: collections need not look at it again."""
+    gc.enable()
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import contextlib
 import datetime
+import functools
 import ipaddress
 import logging
 import os
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from lateen.serve.workers import Workers
 
 MAX_WORKERS = 64
+WORKLOADS_PER_PROCESS = 2500
 EXIT_USAGE = 2
 EXIT_ENVIRONMENT = 3
 _log = logging.getLogger("lateen.serve")
@@ -57,8 +59,8 @@ class Options:
     inject_new_namespaces: bool = True
     grace: float = 2.0
     """How long open streams get at the end."""
-    workers: int = 1
-    """Processes that serve xDS."""
+    workers: int | None = None
+    """Processes that serve xDS; None: as many as the mesh needs."""
     balance_interval: float = 5.0
     max_connection_age: float = 1800.0
     """After about this long proxies connect anew; 0: never."""
@@ -118,9 +120,11 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--grace", type=float, default=Options.grace, help="seconds")
     parser.add_argument(
         "--workers",
-        type=int,
+        type=_worker_count,
         default=Options.workers,
-        help="processes that serve proxies on the one port",
+        metavar="N",
+        help="processes that serve proxies on the one port (default: one per "
+        f"{WORKLOADS_PER_PROCESS} workloads, and no more than cores)",
     )
     parser.add_argument(
         "--balance-interval",
@@ -158,8 +162,6 @@ def parse_arguments(arguments: list[str] | None = None) -> Options:
     for name in ("listen", "metrics"):
         if not _is_address(getattr(found, name)):
             parser.error(f"--{name} must be IP:PORT, not {getattr(found, name)}")
-    if not 1 <= found.workers <= MAX_WORKERS:
-        parser.error(f"--workers must be 1 to {MAX_WORKERS}, not {found.workers}")
     if found.max_connection_age < 0:
         parser.error("--max-connection-age must not be negative")
     if found.overload_after <= 0:
@@ -168,8 +170,10 @@ def parse_arguments(arguments: list[str] | None = None) -> Options:
         parser.error("--defer-max must not be negative")
     if found.streams_per_proxy < 1:
         parser.error("--streams-per-proxy must be at least 1")
-    if found.workers > 1 and _split(found.listen)[1] == 0:
-        parser.error("--workers needs a --listen address with a port")
+    if _split(found.listen)[1] == 0:
+        if found.workers is not None and found.workers > 1:
+            parser.error("--workers needs a --listen address with a port")
+        found.workers = 1
     found.watch = tuple(found.watch)
     return Options(**vars(found))
 
@@ -184,12 +188,14 @@ async def run(options: Options) -> int:
     from lateen.serve.generator import MeshGenerator
     from lateen.serve.http2_socket import Limits
     from lateen.serve.http2_transport import Http2Transport
+    from lateen.serve.interpreter import read_without_collecting
     from lateen.serve.monitoring import make_monitoring
     from lateen.serve.push import PushOptions
     from lateen.serve.tls import ServerTls
     from lateen.source.api_server import bind_private_socket, make_app
     from lateen.source.store import Store
 
+    read_without_collecting()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -226,7 +232,7 @@ async def run(options: Options) -> int:
     monitoring = web.AppRunner(make_monitoring(plane), access_log=None, shutdown_timeout=1.0)
     plane.server.on_debug = DebugStreams(plane).serve
     tls = _TlsSource(plane, ServerTls)
-    several = options.workers > 1
+    several = options.workers != 1
     limits = Limits(connection_age=options.max_connection_age)
     transport = Http2Transport(
         options.listen,
@@ -239,8 +245,10 @@ async def run(options: Options) -> int:
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(store.close)
         stack.callback(plane.close)
-        plane.load()
         workers = _workers(plane, options, tls.current, transport) if several else None
+        if workers is not None:
+            await workers.prepare()
+        plane.load()
         keeping = [] if workers is None else [asyncio.ensure_future(workers.run())]
         stack.push_async_callback(_stop_serving, transport, workers, keeping, options.grace)
         if workers is not None:
@@ -278,7 +286,7 @@ def _workers(
     tls: Callable[[], ServerTls],
     transport: Http2Transport,
 ) -> Workers:
-    """The replicas beside this process, known to the control plane but not started yet."""
+    """The replicas beside this process, if there shall be any, not started yet."""
     from lateen.serve.workers import Workers
 
     arguments = (
@@ -290,10 +298,29 @@ def _workers(
         "--streams-per-proxy", str(options.streams_per_proxy),
         *(("--verify-incremental",) if options.verify_incremental else ()),
     )  # fmt: skip
-    count = options.workers - 1
-    workers = Workers(plane, count, arguments, tls, transport.shed, options.balance_interval)
-    plane.workers = workers
-    return workers
+    interval = options.balance_interval
+    return Workers(plane, _processes(plane, options), arguments, tls, transport.shed, interval)
+
+
+def _processes(plane: ControlPlane, options: Options) -> Callable[[], int]:
+    """How many processes shall serve the mesh as it is now."""
+    if options.workers is not None:
+        return functools.partial(int, options.workers)
+    cores = len(os.sched_getaffinity(0))
+    return lambda: processes_for(_workloads(plane), cores)
+
+
+def processes_for(workloads: int, cores: int) -> int:
+    """How many processes serve so many workloads well: when all their proxies connect at once, each
+    process needs a core for seconds."""
+    return max(1, min(-(-workloads // WORKLOADS_PER_PROCESS), cores, MAX_WORKERS))
+
+
+def _workloads(plane: ControlPlane) -> int:
+    kinds = (("", "Pod"), ("networking.istio.io", "WorkloadEntry"))
+    if not plane.server.ready:  # nothing is in the snapshot yet
+        return sum(len(plane.store.select(*kind)) for kind in kinds)
+    return sum(len(found) for kind in kinds for found in plane.snapshot.layers(kind).values())
 
 
 async def _stop_serving(
@@ -400,6 +427,12 @@ def main(arguments: list[str] | None = None) -> int:
 def _split(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
     return host.strip("[]"), int(port)
+
+
+def _worker_count(text: str) -> int:
+    if text.isdecimal() and 1 <= int(text) <= MAX_WORKERS:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"must be 1 to {MAX_WORKERS}, not {text}")
 
 
 def _is_address(text: str) -> bool:

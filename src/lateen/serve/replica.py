@@ -27,7 +27,6 @@ from lateen.api.meshconfig import MeshConfig
 from lateen.model.change import ChangeSet
 from lateen.model.snapshot import EMPTY, Snapshot, apply, with_mesh
 from lateen.serve import debug, feed
-from lateen.serve.api import find_proxy
 from lateen.serve.channel import Channel, Value
 from lateen.serve.connection import Connection
 from lateen.serve.debug_stream import DebugStreams
@@ -35,14 +34,15 @@ from lateen.serve.evidence import Question, evidence
 from lateen.serve.generator import MeshGenerator
 from lateen.serve.http2_socket import Limits
 from lateen.serve.http2_transport import Http2Transport
-from lateen.serve.interpreter import keep_what_is_loaded
+from lateen.serve.interpreter import keep_what_is_loaded, read_without_collecting
 from lateen.serve.loop_lag import watch_lag
 from lateen.serve.merged import exported
 from lateen.serve.mesh_metrics import proxy_metrics
 from lateen.serve.metrics import Metrics
+from lateen.serve.preload import read_preload
 from lateen.serve.push import DiscoveryServer, PushOptions, Rejected
 from lateen.serve.quarantine import refused_resources
-from lateen.serve.status import config_dump, proxy_status
+from lateen.serve.status import config_dump, find_proxy, proxy_status
 from lateen.serve.tls import ServerTls
 from lateen.serve.withheld import decode_withheld
 
@@ -82,6 +82,8 @@ class Replica:
 
     async def run(self) -> None:
         """Serve until the first process says so or is gone."""
+        if self._options.preload >= 0:
+            self.snapshot = read_preload(self._options.preload)
         await self.channel.open(socket.socket(fileno=self._options.descriptor))
         following = asyncio.ensure_future(self.channel.run())
         told = asyncio.ensure_future(self._listen.wait())
@@ -138,8 +140,9 @@ class Replica:
         self._tls = ServerTls(*value)
 
     def _on_load(self, value: Value) -> None:
-        base = msgspec.convert(value["mesh"], type=MeshConfig)
-        self.snapshot, _ = with_mesh(EMPTY, base)
+        if self.snapshot is EMPTY:
+            base = msgspec.convert(value["mesh"], type=MeshConfig)
+            self.snapshot, _ = with_mesh(EMPTY, base)
         self.server.withhold(decode_withheld(value["withheld"]))
         self._apply(value["changes"], value["version"], immediate=True)
         self.server.set_ready()
@@ -246,6 +249,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the process; started by the first process of a control plane only."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--descriptor", type=int, required=True)
+    parser.add_argument("--preload", type=int, default=-1)
     parser.add_argument("--listen", required=True)
     parser.add_argument("--debounce", type=float, default=0.1)
     parser.add_argument("--debounce-max", type=float, default=10.0)
@@ -261,6 +265,8 @@ def main(arguments: list[str] | None = None) -> int:
         format=f"%(asctime)s %(levelname)s replica {os.getpid()} %(name)s: %(message)s",
         stream=sys.stderr,
     )
+
+    read_without_collecting()
 
     async def serve() -> None:
         replica = Replica(options)

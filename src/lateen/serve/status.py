@@ -24,6 +24,7 @@ from lateen.model.discovery import (
 from lateen.serve.connection import Connection
 from lateen.serve.metrics import short_name
 from lateen.serve.protocol import Subscription
+from lateen.serve.serving import Serving
 from lateen.serve.virtual_hosts import whole_routes
 
 Json = dict[str, Any]
@@ -65,6 +66,16 @@ def proxy_status(connection: Connection) -> Json:
         "slow": connection.slow,
         "types": types,
     }
+
+
+def find_proxy(plane: Serving, name: str) -> Connection | None:
+    """The newest connection of a proxy named ``POD.NAMESPACE``, ``POD`` or by its node id."""
+    found = [
+        item
+        for item in plane.server.connections
+        if name in (item.proxy.id, item.proxy.name, f"{item.proxy.name}.{item.proxy.namespace}")
+    ]
+    return max(found, key=lambda item: item.connected_at, default=None)
 
 
 def type_state(subscription: Subscription | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import sys
 from collections import Counter
@@ -10,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from lateen.serve.channel import Channel, Handler
+from lateen.serve.preload import Preload, open_preload
 
 
 @dataclass(slots=True, eq=False)
@@ -18,6 +20,8 @@ class Worker:
 
     process: asyncio.subprocess.Process
     channel: Channel
+    preload: Preload | None = None
+    """What it has read already; None: nothing."""
     loaded: bool = False
     """It has all objects."""
     told_to_listen: bool = False
@@ -44,15 +48,24 @@ class Worker:
             del self.proxies[proxy]
 
 
-async def start(arguments: Iterable[str], told: Handler) -> Worker:
-    """Start a process of `lateen.serve.replica`; what it says goes to ``told``."""
+async def start(arguments: Iterable[str], told: Handler, preload: Preload | None = None) -> Worker:
+    """Start a process of `lateen.serve.replica`, which reads ``preload`` by itself; what it says
+    goes to ``told``. Raises ``OSError``."""
     ours, theirs = socket.socketpair()
-    with theirs:
+    passed = [theirs.fileno()]
+    options = ["--descriptor", str(theirs.fileno()), *arguments]
+    if preload is not None:
+        passed.append(open_preload(preload))
+        options += ["--preload", str(passed[1])]
+    try:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "lateen.serve.replica",
-            "--descriptor", str(theirs.fileno()), *arguments,
-            pass_fds=(theirs.fileno(),), stdin=asyncio.subprocess.DEVNULL,
+            sys.executable, "-m", "lateen.serve.replica", *options,
+            pass_fds=passed, stdin=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
-    worker = Worker(process, Channel(told))
+    finally:
+        theirs.close()
+        for descriptor in passed[1:]:
+            os.close(descriptor)
+    worker = Worker(process, Channel(told), preload)
     await worker.channel.open(ours)
     return worker

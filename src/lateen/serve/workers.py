@@ -1,5 +1,7 @@
 """The first process' side of several: it starts replicas, feeds them and speaks for all.
 
+There may be none as long as the mesh is small, and more when it has grown.
+
 A replica that dies is started again and gets everything there is. Proxies are spread by the kernel
 over the processes that listen on the port; when one has more than its share by over 20 per cent,
 for instance because another came back, the surplus is asked to connect anew.
@@ -20,6 +22,7 @@ from lateen.serve import feed
 from lateen.serve.channel import CallFailed, ChannelClosed, Value
 from lateen.serve.control_plane import ControlPlane
 from lateen.serve.evidence import Evidence, Question
+from lateen.serve.preload import Preload, preload_of
 from lateen.serve.tls import ServerTls
 from lateen.serve.withheld import Withheld, encode_withheld
 from lateen.serve.worker import Worker, start
@@ -31,6 +34,7 @@ _ARRIVING = 1.05
 """Growth of the number of proxies, between two looks, from which on they are still arriving."""
 _START_LIMIT = 60.0
 _RESTART_DELAY = 1.0
+_SPAWN_DELAY = 5.0
 _END_LIMIT = 5.0
 
 
@@ -40,33 +44,49 @@ class Workers:
     def __init__(
         self,
         plane: ControlPlane,
-        count: int,
+        wanted: Callable[[], int],
         arguments: Iterable[str],
         tls: Callable[[], ServerTls],
         shed: Callable[[int], Awaitable[int]],
         balance_interval: float = 5.0,
     ) -> None:
-        """``count`` replicas beside this process; ``arguments`` are those of
-        `lateen.serve.replica`; ``shed`` makes this process' own surplus connect anew."""
+        """``wanted`` says how many processes there shall be at least, this one among them; it may
+        say more later. ``arguments`` are those of `lateen.serve.replica`; ``shed`` makes this
+        process' own surplus connect anew."""
         self._plane = plane
-        self._count = count
+        self._wanted = wanted
+        self._count = 0
+        """Replicas beside this process."""
+        self._started = 0
         self._arguments = tuple(arguments)
         self._tls = tls
         self._sent_tls: ServerTls | None = None
         self._shed = shed
         self._interval = balance_interval
         self._workers: list[Worker] = []
+        self._prepared: list[Worker] = []
+        """Processes that run and have nothing yet."""
         self._listening = False
         self._stopping = False
         self._seen = 0
         """Proxies of all processes at the last look."""
+        self._grow()
 
     async def run(self) -> None:
         """Keep the replicas running, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            for number in range(self._count):
-                tasks.create_task(self._keep(number))
-            tasks.create_task(self._balance())
+            self._start_missing(tasks)
+            tasks.create_task(self._balance(tasks))
+
+    def _grow(self) -> None:
+        self._count = max(self._count, self._wanted() - 1)
+        if self._count:
+            self._plane.workers = self
+
+    def _start_missing(self, tasks: asyncio.TaskGroup) -> None:
+        while self._started < self._count:
+            tasks.create_task(self._keep(self._started))
+            self._started += 1
 
     async def wait_loaded(self) -> None:
         """Until all replicas have all objects."""
@@ -146,10 +166,25 @@ class Workers:
 
     # Processes
 
+    async def prepare(self) -> None:
+        """Start the processes of replicas that are needed already, to be loaded by `run`: they read
+        what the store holds while this one does. Raises ``OSError``."""
+        if not self._count:
+            return
+        preload = preload_of(self._plane.snapshot.base_mesh, self._plane.store.all())
+        while len(self._prepared) < self._count:
+            self._prepared.append(await self._spawn(preload))
+
     async def _keep(self, number: int) -> None:
         while True:
             begun = time.monotonic()
-            worker = await self._start()
+            try:
+                worker = self._prepared.pop() if self._prepared else await self._spawn()
+            except OSError as error:
+                _log.error("cannot start replica %d: %s; trying again", number + 1, error)
+                await asyncio.sleep(_SPAWN_DELAY)
+                continue
+            self._load(worker)
             self._workers.append(worker)
             if self._stopping:
                 worker.channel.notify("stop")
@@ -172,7 +207,7 @@ class Workers:
             _log.error("replica %d ended with status %s; it is started again", number + 1, code)
             await asyncio.sleep(max(0.0, _RESTART_DELAY - (time.monotonic() - begun)))
 
-    async def _start(self) -> Worker:
+    async def _spawn(self, preload: Preload | None = None) -> Worker:
         worker: Worker
 
         async def told(name: str, value: Value) -> Value:
@@ -194,25 +229,35 @@ class Workers:
             elif name == "rejected":
                 self._plane.rejected_elsewhere(value)
 
-        worker = await start(self._arguments, told)
+        worker = await start(self._arguments, told, preload)
+        return worker
+
+    def _load(self, worker: Worker) -> None:
+        """Give it all that there is."""
         plane = self._plane
+        snapshot, preload = plane.snapshot, worker.preload
+        worker.preload = None
+        if preload is None:
+            changes = [Change(resource.key, resource) for resource in snapshot.resources()]
+        else:
+            changes = preload.differences(snapshot)
         self._tell_tls([worker])
         worker.channel.notify(
             "load",
             {
-                "mesh": msgspec.to_builtins(plane.snapshot.base_mesh),
+                "mesh": msgspec.to_builtins(snapshot.base_mesh),
                 "withheld": encode_withheld(plane.server.withheld),
-                "changes": feed.encode_changes(
-                    Change(resource.key, resource) for resource in plane.snapshot.resources()
-                ),
-                "version": plane.snapshot.version,
+                "changes": feed.encode_changes(changes),
+                "version": snapshot.version,
             },
         )
-        return worker
 
-    async def _balance(self) -> None:
+    async def _balance(self, tasks: asyncio.TaskGroup) -> None:
         while True:
             await asyncio.sleep(self._interval * random.uniform(0.8, 1.2))
+            if not self._stopping:
+                self._grow()
+                self._start_missing(tasks)
             tls = self._tls()
             if tls is not self._sent_tls:
                 self._sent_tls = tls
