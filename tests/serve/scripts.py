@@ -89,7 +89,7 @@ class Client:
         rejection = Rejection(error) if error else None
         request: DeltaRequest | StateRequest
         if self.dialect is Dialect.DELTA:
-            held = Claims(encode_claim(*pair) for pair in (have or {}).items())
+            held = Claims([encode_claim(*pair) for pair in (have or {}).items()])
             request = DeltaRequest(SHORT[kind], names, tuple(drop), held, nonce, rejection)
         else:
             request = StateRequest(SHORT[kind], names, version, nonce, rejection)

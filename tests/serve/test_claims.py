@@ -22,7 +22,7 @@ def resource(name: str, version: str = "1") -> DiscoveryResource:
 
 
 def claims(*resources: DiscoveryResource) -> Claims:
-    return Claims(encode_claim(item.name, item.version) for item in resources)
+    return Claims([encode_claim(item.name, item.version) for item in resources])
 
 
 @given(VERSIONS)

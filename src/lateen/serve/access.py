@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from dataclasses import dataclass
 
@@ -33,6 +34,7 @@ class NodeId:
     namespace: str
 
 
+@functools.lru_cache(maxsize=4096)
 def parse_node_id(text: str) -> NodeId:
     """Split a node id. Raises `Refusal`."""
     parts = text.split("~") if len(text) <= _MAX_ID else []

@@ -7,7 +7,7 @@ compared as a set of bytes; names and versions are read only when something diff
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache
 
 
@@ -23,8 +23,9 @@ class Claims(Mapping[str, str]):
 
     __slots__ = ("_entries", "_versions")
 
-    def __init__(self, entries: Iterable[bytes] = ()) -> None:
-        self._entries = tuple(entries)
+    def __init__(self, entries: Collection[bytes] = ()) -> None:
+        """``entries`` are not changed by anybody any more."""
+        self._entries = entries
         self._versions: dict[str, str] | None = None
 
     @property
@@ -49,7 +50,7 @@ class Claims(Mapping[str, str]):
         return len(self._decoded)
 
     def __bool__(self) -> bool:
-        return bool(self._entries)
+        return len(self._entries) > 0
 
 
 def encode_claim(name: str, version: str) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 
-_GC_THRESHOLDS = (20_000, 20, 20)
+_GC_THRESHOLDS = (50_000, 50, 20)
 """Proxies that connect make much that stays: looking for garbage in it often costs them time."""
 _SWITCH_INTERVAL = 0.0005
 """Seconds after which a thread that makes a handshake gets the interpreter from a busy loop."""

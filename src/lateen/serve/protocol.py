@@ -355,6 +355,11 @@ class Subscription:
 
     def _subscribe(self, request: DeltaRequest, first: bool) -> bool:
         """Update names from a delta request; true when something must be sent for it."""
+        if first and request.subscribe and not request.unsubscribe:
+            names = intern_names(request.subscribe)
+            if WILDCARD not in names and self.held.within(names):
+                self._set_names(names)  # as nearly all say that come back
+                return False
         subscribe = set(request.subscribe)
         if first:
             if self.type_url in WILDCARD_TYPES and not request.subscribe:

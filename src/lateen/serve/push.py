@@ -259,11 +259,13 @@ class DiscoveryServer:
             return
         node = node_of(stream, first)
         # Who claims to be a workload that does not exist must take nobody's turn meanwhile.
-        await admitted(lambda: self.snapshot, stream, node, self.options.workload_wait)
+        proxy = await admitted(lambda: self.snapshot, stream, node, self.options.workload_wait)
+        snapshot = self.snapshot
         with self._admission.stream_of(stream, node):
             turn = await self._admission.turn()
             try:
-                proxy = admit(self.snapshot, node, stream.identity)
+                if self.snapshot is not snapshot:
+                    proxy = admit(self.snapshot, node, stream.identity)
                 connection = self._connect(stream, node, proxy, turn)
                 try:
                     connection.take(first)

@@ -177,12 +177,7 @@ class View:
 
     def restricted(self, names: frozenset[str], extra: tuple[DiscoveryResource, ...] = ()) -> View:
         """The resources of ``names`` that exist, and ``extra`` ones."""
-        if not extra and not self.resources:
-            return self
-        if not extra and self._derived.covering.get(id(names)) is names:
-            return self
-        if not extra and len(names) >= len(self.resources) and self.resources.keys() <= names:
-            self._derived.covering[id(names)] = names
+        if not extra and self.within(names):
             return self
         key = (names, frozenset((item.name, item.version) for item in extra)) if extra else names
         view = self._derived.restricted.get(key)
@@ -191,6 +186,18 @@ class View:
             found.update((item.name, item) for item in extra)
             view = self._derived.restricted[key] = View(self.type_url, found)
         return view
+
+    def within(self, names: frozenset[str]) -> bool:
+        """Whether all that is in it is among ``names``."""
+        if not self.resources:
+            return True
+        covering = self._derived.covering
+        if covering.get(id(names)) is names:
+            return True
+        if len(names) < len(self.resources) or not self.resources.keys() <= names:
+            return False
+        covering[id(names)] = names
+        return True
 
     def minus(self, names: frozenset[str]) -> View:
         """This view without ``names``."""
@@ -204,6 +211,8 @@ class View:
 
     def covers(self, names: frozenset[str]) -> bool:
         """Whether all of ``names`` are in it."""
+        if len(names) == len(self.resources) and self._derived.covering.get(id(names)) is names:
+            return True
         return names <= self.resources.keys()
 
     def unsure(self, names: frozenset[str]) -> View:

@@ -8,12 +8,12 @@ result to what the generated classes parse.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from envoy.service.discovery.v3 import discovery_pb2
-from google.protobuf import json_format
+from google.protobuf import json_format, struct_pb2
 from google.protobuf.message import DecodeError
 
 from lateen.model.discovery import DiscoveryResource
@@ -259,6 +259,31 @@ def _rejection(message: DiscoveryMessage) -> Rejection | None:
     return Rejection(message=message, code=detail.code)
 
 
+class _Metadata(Mapping[str, object]):
+    """A node's metadata, serialised until somebody looks: of most proxies nobody ever does, as the
+    objects of their workloads say more."""
+
+    __slots__ = ("_body",)
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    def _decoded(self) -> dict[str, object]:
+        found: dict[str, object] = json_format.MessageToDict(
+            struct_pb2.Struct.FromString(self._body)
+        )
+        return found
+
+    def __getitem__(self, name: str) -> object:
+        return self._decoded()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._decoded())
+
+    def __len__(self) -> int:
+        return len(self._decoded())
+
+
 def _node(message: DiscoveryMessage) -> Node | None:
     if not message.HasField("node"):
         return None
@@ -269,6 +294,6 @@ def _node(message: DiscoveryMessage) -> Node | None:
         id=node.id,
         cluster=node.cluster,
         locality=Locality(node.locality.region, node.locality.zone, node.locality.sub_zone),
-        metadata=json_format.MessageToDict(node.metadata),
+        metadata=_Metadata(node.metadata.SerializeToString()),
         version="" if version == "0.0.0" else version,
     )
