@@ -31,6 +31,7 @@ from lateen.ir.proxy_config import ProxyConfiguration
 from lateen.ir.route import DirectResponse, Route, RouteConfiguration, RouteMatch, VirtualHost
 from lateen.pki.authority import Authority, load_or_create
 from tests.envoy import pair
+from tests.ports import free_port
 
 BODY = b"x" * 256
 REQUEST = f"GET /x HTTP/1.1\r\nhost: {pair.HOST}\r\nuser-agent: load\r\n\r\n".encode()
@@ -102,7 +103,7 @@ VARIANTS: dict[str, tuple[Callable[[Any], Any], bool, bool]] = {
 
 def application() -> tuple[int, ProxyConfiguration]:
     """An Envoy that answers every request itself."""
-    port = pair.free_port()
+    port = free_port()
     route = Route("default", RouteMatch(), DirectResponse(200, BODY))
     routes = RouteConfiguration(str(port), (VirtualHost("all", ("*",), (route,)),))
     listener = pair.http_listener(port, Telemetry(Reporter.SOURCE, False, False, False))
@@ -113,7 +114,7 @@ def application() -> tuple[int, ProxyConfiguration]:
 def variant(directory: Path, authority: Authority, app: int, name: str) -> Iterator[Variant]:
     """Start the pair of a variant."""
     transform, metrics, log = VARIANTS[name]
-    port, inbound = pair.free_port(), pair.free_port()
+    port, inbound = free_port(), free_port()
     http1 = ("istio-http/1.1", "istio", "http/1.1")
     server = ProxyConfiguration(
         clusters=(pair.inbound_cluster("inbound|8080||", app),),

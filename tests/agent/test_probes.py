@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from lateen.agent.probes import Probe, ProbeRunner, probe_of
-from tests.agent.envoys import free_port
+from tests.ports import free_port
 
 pytestmark = pytest.mark.timeout(30)
 

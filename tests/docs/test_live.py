@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ import pytest
 
 from lateen.runtime.node.check import check_node_support
 from tests.docs.pages import ROOT, Block, blocks_of, written_pages
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
 MESH = "docs-test"
@@ -73,7 +73,7 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveMesh]:
         "NO_COLOR": "1",
     }
     live = LiveMesh(folder, environment)
-    up = f"lateen up -f samples/bookinfo --publish 80:{_free_port()} --publish 443:{_free_port()}"
+    up = f"lateen up -f samples/bookinfo --publish 80:{free_port()} --publish 443:{free_port()}"
     try:
         started = live.run(f"{up} --drive /productpage --detach", 180)
         assert started.returncode == 0, started.stdout + started.stderr
@@ -91,13 +91,6 @@ def _without_rules(mesh: LiveMesh) -> Iterator[None]:
         done = mesh.run(f"lateen delete {kind} {names} --ignore-not-found")
         assert done.returncode == 0, done.stderr
     assert mesh.run("lateen scale deploy/details-v1 --replicas 1").returncode == 0
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _live_pages() -> list[Path]:

@@ -7,7 +7,6 @@ import http.server
 import json
 import os
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -55,20 +54,13 @@ from lateen.model.service import WorkloadIdentity
 from lateen.pki.authority import Authority
 from lateen.pki.keys import new_key_and_request
 from lateen.pki.sds import write_secrets
+from tests.ports import free_port
 
 CLIENT = WorkloadIdentity("client-ns", "sleep-v1", "sleep", "sleep", "v1", "sleep", "v1")
 SERVER = WorkloadIdentity("server-ns", "reviews-v2", "reviews", "reviews", "v2", "reviews", "v2")
 HOST = "reviews.server-ns.svc.cluster.local"
 SERVICE = ServiceReference(HOST, "reviews", "server-ns")
 LOCALHOST = "127.0.0.1"
-
-
-def free_port() -> int:
-    """A loopback port that nobody has now."""
-    with socket.socket() as probe:
-        probe.bind((LOCALHOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def outbound_name(port: int) -> str:

@@ -24,6 +24,7 @@ from lateen.ir.proxy_config import ProxyConfiguration
 from lateen.ir.route import DirectResponse, Route, RouteConfiguration, RouteMatch, VirtualHost
 from lateen.pki.authority import Authority, load_or_create
 from tests.envoy import pair
+from tests.ports import free_port
 
 pytestmark = pytest.mark.envoy
 
@@ -85,8 +86,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 def mesh(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[Mesh]:
     directory = tmp_path_factory.mktemp("mesh")
     ports = {
-        name: pair.free_port()
-        for name in ("http", "sniffed", "tcp", "grpc", "blocked", "in", "in_grpc")
+        name: free_port() for name in ("http", "sniffed", "tcp", "grpc", "blocked", "in", "in_grpc")
     }
     with contextlib.ExitStack() as stack:
         app = stack.enter_context(pair.echo_server())

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.ports import free_port
 from tests.runtime_node.host import reachable_python
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -76,7 +77,7 @@ class Mesh:
     def __init__(self, name: str, state_home: Path) -> None:
         self.name = name
         self.state_home = state_home
-        self.http_port, self.https_port = free_ports(2)
+        self.http_port, self.https_port = free_port(), free_port()
         self.client = "deploy/sleep"
         """The pod that `curl` and `load` send from."""
         self.program: tuple[str, ...] = (PROGRAM,)
@@ -262,15 +263,6 @@ def eventually(
             return found
         assert time.monotonic() < deadline, f"{message or check} after {timeout} s: {problem}"
         time.sleep(every)
-
-
-def free_ports(count: int) -> list[int]:
-    """TCP ports of the host's loopback that nobody listens on now."""
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(s.getsockname()[1]) for s in held]
-    for s in held:
-        s.close()
-    return ports
 
 
 def short_folder() -> Path:

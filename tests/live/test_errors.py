@@ -22,10 +22,10 @@ from tests.live.mesh import (
     command_line,
     descendants,
     eventually,
-    free_ports,
     host_traces,
     short_folder,
 )
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(120)]
 
@@ -82,7 +82,7 @@ def test_a_host_port_that_is_taken(empty: Mesh) -> None:
         assert "--publish" in result.text
         assert not empty.folder.exists()
         # The port is the other program's; it must stay so until the fixture has looked.
-        empty.http_port = free_ports(1)[0]
+        empty.http_port = free_port()
 
 
 def test_a_mesh_that_runs_already(bookinfo: Mesh) -> None:

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.live.mesh import Mesh, eventually, free_ports
+from tests.live.mesh import Mesh, eventually
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(180)]
 
@@ -179,7 +180,7 @@ def scraped(bookinfo: Mesh, prometheus: str, tmp_path: Path) -> Iterator[str]:
     targets = ", ".join(f'"{p["status"]["podIP"]}:15090"' for p in pods)
     config = tmp_path / "prometheus.yml"
     config.write_text(CONFIG.format(targets=targets))
-    port = free_ports(1)[0]
+    port = free_port()
     argv = [
         *("nsenter", "-t", str(bookinfo.node_network_pid()), "-n", prometheus),
         f"--config.file={config}",

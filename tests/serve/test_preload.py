@@ -8,7 +8,6 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from benchmarks.scale.plane import free_port
 from lateen.api.meshconfig import MeshConfig
 from lateen.api.resource import ObjectKey, Provenance, Resource
 from lateen.model.change import Change
@@ -21,6 +20,7 @@ from lateen.serve.tls import ServerTls
 from lateen.serve.workers import Workers
 from lateen.source.embedded import EmbeddedSource
 from lateen.source.store import Store, Write
+from tests.ports import free_port
 
 WEB = ObjectKey("", "Service", "shop", "web")
 API = ObjectKey("", "Service", "shop", "api")

@@ -27,6 +27,7 @@ from lateen.model.snapshot import snapshot_of
 from lateen.pki.authority import Authority, load_or_create
 from lateen.translate.configuration import translate
 from tests.envoy import pair
+from tests.ports import free_port
 
 pytestmark = pytest.mark.envoy
 
@@ -54,9 +55,9 @@ def mesh(directory: Path, authority: Authority, mode: str) -> Iterator[Mesh]:
     with contextlib.ExitStack() as stack:
         app = stack.enter_context(pair.echo_server())
         ports = Mesh(
-            {name: pair.free_port() for name in _PORTS},
-            {name: pair.free_port() for name in _PORTS},
-            pair.free_port(),
+            {name: free_port() for name in _PORTS},
+            {name: free_port() for name in _PORTS},
+            free_port(),
         )
         parsed = parse_documents(_objects(ports, app, mode))
         assert parsed.findings == []
