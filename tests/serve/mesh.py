@@ -8,13 +8,19 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import xxhash
 from envoy.config.cluster.v3 import cluster_pb2
 
 from lateen.api.parse import parse_object
 from lateen.api.resource import ObjectKey, Resource
 from lateen.model.change import Change, ChangeSet
-from lateen.model.discovery import CLUSTER, ENDPOINT, LISTENER, DiscoveryResource, ResourceSet
+from lateen.model.discovery import (
+    CLUSTER,
+    ENDPOINT,
+    LISTENER,
+    DiscoveryResource,
+    ResourceSet,
+    version_of,
+)
 from lateen.model.proxy import Proxy, Scope
 from lateen.model.service import WorkloadIdentity
 from lateen.model.snapshot import EMPTY, Snapshot, apply
@@ -114,7 +120,7 @@ def _cluster(resource: Resource) -> DiscoveryResource:
     if "padding" in data:
         message.alt_stat_name = "x" * int(data["padding"])
     body = message.SerializeToString(deterministic=True)
-    version = xxhash.xxh3_128_hexdigest(body)
+    version = version_of(body)
     return DiscoveryResource(CLUSTER, resource.key.name, version, body, (resource.key,))
 
 

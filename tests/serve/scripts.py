@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import xxhash
 from envoy.service.discovery.v3 import discovery_pb2
 
 from lateen.model.discovery import (
@@ -15,6 +14,7 @@ from lateen.model.discovery import (
     ROUTE,
     VIRTUAL_HOST,
     DiscoveryResource,
+    version_of,
 )
 from lateen.serve import wire
 from lateen.serve.claims import Claims, encode_claim
@@ -46,7 +46,7 @@ class Seen:
 def resource(kind: str, name: str, text: str = "1") -> DiscoveryResource:
     """A resource whose body stands for itself: name and some text."""
     body = wire.encode_named_empty(name) + wire.encode_named_empty(text * 20)
-    return DiscoveryResource(SHORT[kind], name, xxhash.xxh3_128_hexdigest(body), body)
+    return DiscoveryResource(SHORT[kind], name, version_of(body), body)
 
 
 def target(version: int, previous: Target | None = None, **kinds: Iterable[str]) -> Target:

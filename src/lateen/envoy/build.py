@@ -12,8 +12,6 @@ import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import xxhash
-
 from lateen.api.resource import ObjectKey
 from lateen.envoy import clusters, endpoints, listeners, metadata, routes, tcp
 from lateen.ir.cluster import Cluster, LoadAssignment
@@ -22,7 +20,7 @@ from lateen.ir.origin import Origin
 from lateen.ir.proxy_config import ProxyConfiguration
 from lateen.ir.route import RouteConfiguration, VirtualHost
 from lateen.model import discovery
-from lateen.model.discovery import DiscoveryResource, ResourceSet
+from lateen.model.discovery import DiscoveryResource, ResourceSet, version_of
 
 Part = Cluster | LoadAssignment | Listener | RouteConfiguration
 """What becomes one xDS resource."""
@@ -115,7 +113,7 @@ def make(type_url: str, name: str, body: bytes, keys: tuple[ObjectKey, ...]) -> 
 
     Equal ones are the same object, so scopes that differ in nothing they are sent share it.
     """
-    version = xxhash.xxh3_128_hexdigest(body)
+    version = version_of(body)
     key = (type_url, name, version, keys)
     known = _equal.get(key)
     if known is None:

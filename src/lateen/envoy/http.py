@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -12,9 +13,11 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import (
 from lateen.envoy import peers, protos, routes, telemetry, tls, values
 from lateen.envoy.protos import TYPE_PREFIX
 from lateen.ir.listener import HttpConnectionManager, Reporter
+from lateen.ir.route import RouteConfiguration
 
 _NAME = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 _HCM = hcm_pb2.HttpConnectionManager
+_FIELD_ROUTES = _HCM.DESCRIPTOR.fields_by_name["route_config"].number
 _FILTERS = "envoy.extensions.filters.http"
 
 _COUNT_GRPC_MESSAGES = """
@@ -36,9 +39,14 @@ def connection_manager(source: HttpConnectionManager) -> bytes:
     """Serialised ``HttpConnectionManager``."""
     gateway = source.use_remote_address
     grpc = source.codec != "HTTP1" and source.telemetry.metrics
+    common, routing = source, b""
+    if source.routes is not None:
+        common = dataclasses.replace(source, routes=None, route_name="")
+        routing = _inline(source.routes)
     return b"".join(
         (
-            _own(source),
+            _own(common),
+            routing,
             telemetry.http_loggers(source.telemetry, gateway=gateway, grpc=grpc),
             _on_demand() if source.on_demand else b"",
             _filters(source.telemetry.reporter, source.upstream_alpn, grpc),
@@ -46,7 +54,13 @@ def connection_manager(source: HttpConnectionManager) -> bytes:
     )
 
 
+def _inline(source: RouteConfiguration) -> bytes:
+    return values.delimited(_FIELD_ROUTES, routes.route_configuration_bytes(source))
+
+
+@functools.lru_cache(maxsize=4096)
 def _own(source: HttpConnectionManager) -> bytes:
+    """What does not depend on routes that are within: managers of a port differ in nothing else."""
     own = _HCM(
         stat_prefix=source.stat_prefix,
         codec_type=getattr(_HCM, source.codec),
@@ -62,9 +76,7 @@ def _own(source: HttpConnectionManager) -> bytes:
     )
     if source.decode_slashes:
         own.path_with_escaped_slashes_action = _HCM.UNESCAPE_AND_FORWARD
-    if source.routes is not None:
-        own.route_config.CopyFrom(routes.route_configuration(source.routes))
-    else:
+    if source.route_name:
         own.rds.CopyFrom(hcm_pb2.Rds(config_source=tls.ads(), route_config_name=source.route_name))
     if source.client_certificate_details or source.use_remote_address:
         details = own.set_current_client_cert_details

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import ipaddress
 from collections.abc import Iterable
@@ -38,7 +39,7 @@ _PARSED_HELLO_BYTES = 512
 
 def listener(source: Listener) -> listener_pb2.Listener:
     """``Listener``."""
-    result = _settings(source)
+    result = _settings(source, _logs(source), _is_common(source))
     result.filter_chains.extend(_chain(chain) for chain in source.filter_chains)
     if source.default_filter_chain is not None:
         result.default_filter_chain.CopyFrom(_chain(source.default_filter_chain))
@@ -47,8 +48,8 @@ def listener(source: Listener) -> listener_pb2.Listener:
 
 def listener_bytes(source: Listener) -> bytes:
     """`listener`, serialised; filter chains that did not change are not made again."""
-    body: bytes = _settings(source).SerializeToString(deterministic=True)
-    parts = [body]
+    bare = dataclasses.replace(source, filter_chains=(), default_filter_chain=None)
+    parts = [_settings_bytes(bare, _logs(source), _is_common(source))]
     parts += [values.delimited(_FIELD_CHAINS, _chains.get(c)) for c in source.filter_chains]
     if source.default_filter_chain is not None:
         parts.append(values.delimited(_FIELD_DEFAULT, _chains.get(source.default_filter_chain)))
@@ -66,7 +67,14 @@ _FIELD_CHAINS = _FIELDS["filter_chains"].number
 _FIELD_DEFAULT = _FIELDS["default_filter_chain"].number
 
 
-def _settings(source: Listener) -> listener_pb2.Listener:
+@functools.lru_cache(maxsize=1024)
+def _settings_bytes(source: Listener, logs: bool, common: bool) -> bytes:
+    # Listeners of many workloads differ in nothing but their chains.
+    body: bytes = _settings(source, logs, common).SerializeToString(deterministic=True)
+    return body
+
+
+def _settings(source: Listener, logs: bool, common: bool) -> listener_pb2.Listener:
     result = listener_pb2.Listener(
         name=source.name,
         address=values.socket_address(source.address, source.port),
@@ -84,9 +92,9 @@ def _settings(source: Listener) -> listener_pb2.Listener:
         result.listener_filters_timeout.CopyFrom(values.duration(source.inspection_timeout))
     if source.exact_balance:
         result.connection_balance_config.exact_balance.SetInParent()
-    if _logs(source):
+    if logs:
         result.access_log.append(telemetry.no_route_logger())
-    about = None if _is_common(source) else metadata.part(source.origins)
+    about = None if common else metadata.part(source.origins)
     if about is not None:
         result.metadata.CopyFrom(about)
     return result

@@ -12,8 +12,6 @@ import enum
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import xxhash
-
 from lateen.model.discovery import (
     CLUSTER,
     ENDPOINT,
@@ -21,6 +19,7 @@ from lateen.model.discovery import (
     ROUTE,
     VIRTUAL_HOST,
     DiscoveryResource,
+    version_of,
 )
 from lateen.serve.claims import Claims
 from lateen.serve.http2_frames import Part, Payload
@@ -334,7 +333,7 @@ class Subscription:
 
     def _placeholder(self, name: str) -> DiscoveryResource:
         body = self._encoder.named_empty(name)
-        return DiscoveryResource(self.type_url, name, xxhash.xxh3_128_hexdigest(body), body)
+        return DiscoveryResource(self.type_url, name, version_of(body), body)
 
     def _receive_delta(self, request: DeltaRequest, target: View | None) -> Answer:
         first = not self.started

@@ -5,12 +5,18 @@ from __future__ import annotations
 import base64
 import binascii
 
-import xxhash
 from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 
 from lateen.api.core.config import ConfigMap, Secret
 from lateen.api.resource import ObjectKey, Resource
-from lateen.model.discovery import CLUSTER, LISTENER, SECRET, DiscoveryResource, ResourceSet
+from lateen.model.discovery import (
+    CLUSTER,
+    LISTENER,
+    SECRET,
+    DiscoveryResource,
+    ResourceSet,
+    version_of,
+)
 from lateen.model.snapshot import Snapshot
 from lateen.serve.wire import mentions
 
@@ -116,4 +122,4 @@ def _data(resource: Resource | None) -> dict[str, bytes]:
 def _resource(name: str, secret: secret_pb2.Secret, resource: Resource | None) -> DiscoveryResource:
     body: bytes = secret.SerializeToString(deterministic=True)
     origins = (resource.key,) if resource is not None else ()
-    return DiscoveryResource(SECRET, name, xxhash.xxh3_128_hexdigest(body), body, origins)
+    return DiscoveryResource(SECRET, name, version_of(body), body, origins)
