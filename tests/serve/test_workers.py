@@ -182,6 +182,12 @@ def test_proxies_that_lost_their_process_are_away_until_they_are_seen_or_too_lon
     now += EXPECTED_WITHIN / 2
     assert moves.away() == ["four"]
 
+    moves.left(["four", "five"])
+    now += EXPECTED_WITHIN / 2
+    moves.left(["five"])
+    now += EXPECTED_WITHIN / 2
+    assert moves.away() == ["five"]
+
 
 def test_one_process_that_is_behind_is_enough_for_all_to_be() -> None:
     stuck = behind(["sidecar~10.0.0.1~web-1.shop~shop.svc.cluster.local"], "does not answer")

@@ -22,11 +22,16 @@ class Moves:
         """How often proxies have left."""
         self._clock = clock
         self._since: dict[str, float] = {}
+        """Oldest first."""
 
     def left(self, proxies: Iterable[str]) -> None:
         """The connections of these proxies are gone, and not because of the proxies."""
         self.departures += 1
-        self._since.update(dict.fromkeys(proxies, self._clock()))
+        now = self._clock()
+        for proxy in proxies:
+            self._since.pop(proxy, None)
+            self._since[proxy] = now
+        self._drop_lost(now)
 
     def forget(self, proxies: Iterable[str]) -> None:
         """These are connected again, or will never be."""
@@ -35,6 +40,12 @@ class Moves:
 
     def away(self) -> list[str]:
         """Node ids of those who have not come back yet and may still."""
-        oldest = self._clock() - EXPECTED_WITHIN
-        self._since = {proxy: since for proxy, since in self._since.items() if since > oldest}
+        self._drop_lost(self._clock())
         return sorted(self._since)
+
+    def _drop_lost(self, now: float) -> None:
+        while self._since:
+            proxy, since = next(iter(self._since.items()))
+            if now - since < EXPECTED_WITHIN:
+                return
+            del self._since[proxy]

@@ -101,9 +101,14 @@ class Workers:
         await self._until_all(lambda worker: worker.ready)
 
     async def _until_all(self, condition: Callable[[Worker], bool]) -> None:
-        async with asyncio.timeout(_START_LIMIT):
-            while sum(map(condition, self._workers)) < self._count:
-                await asyncio.sleep(0.05)
+        deadline = time.monotonic() + _START_LIMIT
+        while (done := sum(map(condition, self._workers))) < self._count:
+            if time.monotonic() > deadline:
+                raise OSError(
+                    f"{self._count - done} of {self._count} further processes did not get ready "
+                    f"within {_START_LIMIT:.0f} s (see the log; --workers 1 does without)"
+                )
+            await asyncio.sleep(0.05)
 
     async def stop(self, grace: float) -> None:
         """Have replicas end their streams, and end them. `run` must go on meanwhile."""
