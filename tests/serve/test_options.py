@@ -54,7 +54,7 @@ def test_the_number_of_processes_is_what_was_asked_for_or_left_to_the_mesh(tmp_p
 
 
 def test_a_small_mesh_has_one_process_and_a_large_one_no_more_than_cores() -> None:
-    assert [processes_for(count, 4) for count in (0, 1, 2500, 2501, 7500, 50_000)] == [
+    assert [processes_for(count, 4) for count in (0, 1, 5000, 5001, 15_000, 50_000)] == [
         *[1, 1, 1],
         *[2, 3, 4],
     ]

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from lateen.serve.workers import Workers
 
 MAX_WORKERS = 64
-WORKLOADS_PER_PROCESS = 2500
+WORKLOADS_PER_PROCESS = 5000
 EXIT_USAGE = 2
 EXIT_ENVIRONMENT = 3
 _log = logging.getLogger("lateen.serve")
