@@ -53,9 +53,10 @@ def test_the_number_of_processes_is_what_was_asked_for_or_left_to_the_mesh(tmp_p
     assert parse_arguments([*state, "--listen", "127.0.0.1:0"]).workers == 1
 
 
-def test_a_small_mesh_has_one_process_and_a_large_one_no_more_than_cores() -> None:
-    assert [processes_for(count, 4) for count in (0, 1, 5000, 5001, 15_000, 50_000)] == [
+def test_a_small_mesh_has_one_process_and_a_large_one_takes_half_of_the_cores() -> None:
+    assert processes_for(50_000, 1) == processes_for(50_000, 2) == 1
+    assert [processes_for(count, 8) for count in (0, 1, 5000, 5001, 15_000, 50_000)] == [
         *[1, 1, 1],
         *[2, 3, 4],
     ]
-    assert processes_for(1_000_000, 128) == MAX_WORKERS
+    assert processes_for(1_000_000, 256) == MAX_WORKERS

@@ -124,7 +124,7 @@ def make_parser() -> argparse.ArgumentParser:
         default=Options.workers,
         metavar="N",
         help="processes that serve proxies on the one port (default: one per "
-        f"{WORKLOADS_PER_PROCESS} workloads, and no more than cores)",
+        f"{WORKLOADS_PER_PROCESS} workloads, on half of the cores at most)",
     )
     parser.add_argument(
         "--balance-interval",
@@ -312,8 +312,8 @@ def _processes(plane: ControlPlane, options: Options) -> Callable[[], int]:
 
 def processes_for(workloads: int, cores: int) -> int:
     """How many processes serve so many workloads well: when all their proxies connect at once, each
-    process needs a core for seconds."""
-    return max(1, min(-(-workloads // WORKLOADS_PER_PROCESS), cores, MAX_WORKERS))
+    process needs a core for seconds. Others on the machine keep half of the cores."""
+    return max(1, min(-(-workloads // WORKLOADS_PER_PROCESS), cores // 2, MAX_WORKERS))
 
 
 def _workloads(plane: ControlPlane) -> int:
