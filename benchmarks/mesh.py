@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lateen.source.client import Client
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -83,13 +83,6 @@ def bench_mesh() -> Iterator[BenchMesh]:
             mesh.command("down"), env=mesh.environment(), check=False, capture_output=True
         )
         shutil.rmtree(home, ignore_errors=True)
-
-
-def free_port() -> int:
-    """A TCP port nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def first_answer(url: str, timeout: float = 60.0) -> float:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -36,6 +35,7 @@ from lateen.pki.keys import new_key_and_request
 from lateen.source.client import Client
 from lateen.source.store import Store, Write
 from lateen.source.writing import Document, Writer
+from tests.ports import free_port
 
 _START_LIMIT = 120.0
 
@@ -296,11 +296,3 @@ def scrape(url: str) -> dict[str, float]:
                 with contextlib.suppress(ValueError):
                     found[name] = found.get(name, 0.0) + float(value)
     return found
-
-
-def free_port() -> int:
-    """A TCP port of loopback that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -22,6 +22,8 @@ from benchmarks.scale.mesh import (
 from benchmarks.scale.plane import Plane
 from benchmarks.scale.wire import ENDPOINT, LISTENER, ROUTE
 
+_IDLE = 20.0
+"""Seconds for which idleness is measured: a tick of the clock is a hundredth of one."""
 _PATIENCE = 5.0
 """Seconds to wait for an acknowledgement that may not come: of a change that changes nothing, as
 an earlier run left the mesh so, or that concerns nobody."""
@@ -433,10 +435,10 @@ def connect_all(bench: Bench) -> tuple[float, Report]:
     return begun, report
 
 
-def _idle_cpu(bench: Bench, seconds: float = 3.0) -> float:
+def _idle_cpu(bench: Bench) -> float:
     """CPU use of the server with all proxies connected and nothing going on, in percent."""
     begun, cpu = time.monotonic(), bench.plane.cpu()
-    time.sleep(seconds)
+    time.sleep(min(_IDLE, bench.duration))
     return round(100 * (bench.plane.cpu() - cpu) / (time.monotonic() - begun), 2)
 
 

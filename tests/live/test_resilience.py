@@ -203,11 +203,11 @@ def test_change_under_load_loses_nothing(bookinfo: Mesh) -> None:
     bookinfo.apply(RULES / "destination-rules.yaml")
     restarts = ["reviews-v1", "productpage-v1"]
     with load_at(bookinfo, 200) as result:
-        for number in range(4):
+        for number in range(6):
             version = ("v1", "v2", "v3")[number % 3]
             bookinfo.apply_text(VIRTUAL_SERVICE.replace("VERSION", version))
-            if number % 2:
-                bookinfo.run("restart", f"deploy/{restarts[number // 2]}")
+            if number % 3 == 2:
+                bookinfo.run("restart", f"deploy/{restarts[number // 3]}")
     bookinfo.run("delete", "vs/reviews")
     load = result[0]
     assert load.failures == [], json.dumps(load.failures, indent=1)
