@@ -180,8 +180,10 @@ def test_a_container_engine_that_is_not_there(empty: Mesh, tmp_path: Path) -> No
 
 
 def test_an_application_that_exits(empty: Mesh, tmp_path: Path) -> None:
-    text = workload("brief", "image: busybox, command: [sh, -c, 'echo no config; exit 4']")
-    result = empty.up("-f", write(tmp_path, text), "--timeout", "12", status=1)
+    """It runs for a moment, and is ready for that long, as it has no readiness probe."""
+    command = "[sh, -c, 'echo no config; sleep 0.2; exit 4']"
+    text = workload("brief", f"image: busybox, command: {command}")
+    result = empty.up("-f", write(tmp_path, text), "--timeout", "10", status=1)
     assert "brief-" in result.text
     assert "exited with 4" in result.text
     assert "lateen logs" in result.text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -27,6 +27,9 @@ from lateen.source.files import read_inputs
 POLL_SECONDS = 0.05
 _SETTLING = 3.0
 """Seconds that a container which failed must run again before its pod counts as ready."""
+_PROVING = 0.5
+"""Seconds from the last pod that got ready to the second look: a container without a readiness
+probe counts as ready from its first instruction on, also one that ends with its second."""
 HOPELESS = frozenset({"InvalidImageName", "Volume", "InvalidAnnotation"})
 """Reasons for which waiting longer changes nothing."""
 
@@ -43,6 +46,14 @@ class Progress:
     def seconds(self) -> float:
         """Since the user pressed Enter (nearly)."""
         return time.monotonic() - self.began
+
+
+@dataclass(slots=True)
+class _Told:
+    """What the user was told already: pods that are ready, and the last complaint of each."""
+
+    ready: set[str] = field(default_factory=set)
+    complaints: dict[str, str] = field(default_factory=dict)
 
 
 def bring_up(
@@ -90,9 +101,7 @@ def bring_up(
                 FINDING,
             )
         say(OK, f"{len(results)} objects applied  {progress.seconds:.1f} s")
-    failed = _wait_for_pods(state, client, progress)
-    if not failed:
-        _wait_for_proxies(client, progress)
+    failed = _wait_until_live(state, client, progress)
     print_warnings(client)
     published = _published(state)
     if published["problems"]:
@@ -145,10 +154,28 @@ def wanted_pods(client: Client) -> dict[str, int]:
     return wanted
 
 
-def _wait_for_pods(state: MeshState, client: Client, progress: Progress) -> list[str]:
+def _wait_until_live(state: MeshState, client: Client, progress: Progress) -> list[str]:
+    """Wait until all pods are ready, stay so, and all proxies know it. Returns pods that fail."""
+    told = _Told()
+    while not (failed := _wait_for_pods(state, client, progress, told)):
+        ready_at = time.monotonic()
+        _wait_for_proxies(client, progress)
+        time.sleep(max(0.0, ready_at + _PROVING - time.monotonic()))
+        if _all_ready(client):
+            break
+    return failed
+
+
+def _all_ready(client: Client) -> bool:
+    try:
+        pods = client.get("/api/v1/pods")["items"]
+    except ApiUnavailable:
+        return False
+    return all(_is_ready(pod) and not just_restarted(pod, time.time()) for pod in pods)
+
+
+def _wait_for_pods(state: MeshState, client: Client, progress: Progress, told: _Told) -> list[str]:
     """Wait for all pods; prints each as it gets ready. Returns those that did not."""
-    seen: set[str] = set()
-    complained: dict[str, str] = {}
     while True:
         if progress.stopping.is_set():
             raise KeyboardInterrupt
@@ -168,19 +195,20 @@ def _wait_for_pods(state: MeshState, client: Client, progress: Progress) -> list
         for pod in pods:
             name = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
             if _is_ready(pod) and not just_restarted(pod, time.time()):
-                if name not in seen:
-                    seen.add(name)
+                if name not in told.ready:
+                    told.ready.add(name)
                     say(OK, f"{name} ready  {progress.seconds:.1f} s")
             else:
                 missing.append(name)
-                _complain_once(pod, name, complained)
+                told.ready.discard(name)
+                _complain_once(pod, name, told.complaints)
         satisfied = sum(wanted.values()) <= sum(
             1 for pod in pods if pod["metadata"].get("ownerReferences")
         )
         if not missing and satisfied and _gateways_exist(client, pods):
             say(OK, f"all {len(pods)} pods ready after {progress.seconds:.1f} s")
             return []
-        hopeless = [name for name in missing if complained.get(name) in HOPELESS]
+        hopeless = [name for name in missing if told.complaints.get(name) in HOPELESS]
         rest = [name for name in missing if name not in hopeless]
         if progress.seconds > progress.timeout or (hopeless and not rest and satisfied):
             for pod in pods:
