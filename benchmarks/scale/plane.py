@@ -147,6 +147,11 @@ class LateenPlane:
         """The file with its objects."""
         return self._state / "store.db"
 
+    @property
+    def connected(self) -> Path:
+        """The file with the proxies that were connected lately."""
+        return self._state / "connected.json"
+
     def cpu(self) -> float:
         """See `Plane`."""
         assert self._process is not None

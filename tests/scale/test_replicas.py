@@ -21,8 +21,10 @@ from benchmarks.scale.processes import process_tree, tree_cpu, tree_rss_mb
 from benchmarks.scale.scenarios import Bench, connect_all
 from benchmarks.scale.wire import ENDPOINT
 from benchmarks.scale.worker_loss import worker_loss
+from lateen.serve import connected_file
 from lateen.serve.workers import surpluses
 from lateen.source.store import Store, Write
+from tests.serve.live import until
 
 SIZE = Size(services=20, endpoints=3, proxies=45, namespaces=3)
 CLUSTER = cluster_of(SIZE, 0)
@@ -141,6 +143,23 @@ def test_who_waits_waits_for_proxies_whose_connection_has_reached_its_age(tmp_pa
             seen.add(plane.wait(30)["proxies"])
 
     assert seen == {SIZE.proxies}
+
+
+def test_who_waits_after_a_restart_waits_for_those_that_were_connected(tmp_path: Path) -> None:
+    with (
+        contextlib.closing(LateenPlane(tmp_path, SIZE)) as plane,
+        contextlib.closing(
+            Fleet(proxy_specs(SIZE, tmp_path, plane.authority), plane.place, delta=True, workers=1)
+        ) as fleet,
+    ):
+        connect_all(Bench(SIZE, plane, fleet, "delta", 1, debounce=0.1, duration=3.0, limit=60.0))
+        until(lambda: len(connected_file.read(plane.connected)) == SIZE.proxies, "the file has all")
+        plane.restart()
+
+        found = plane.wait(60)
+
+        assert (found["acknowledged"], found["proxies"]) == (True, SIZE.proxies)
+        assert len(connected_file.read(plane.connected)) == SIZE.proxies
 
 
 def test_all_processes_are_measured(plane: LateenPlane) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from lateen.serve import connected_file
 from lateen.serve.everywhere import behind, joined
 from lateen.serve.moves import EXPECTED_WITHIN, Moves
 from lateen.serve.push import Acknowledgement
@@ -187,6 +188,29 @@ def test_proxies_that_lost_their_process_are_away_until_they_are_seen_or_too_lon
     moves.left(["five"])
     now += EXPECTED_WITHIN / 2
     assert moves.away() == ["five"]
+
+    moves.left(["slow"], within=3 * EXPECTED_WITHIN)
+    now += 2 * EXPECTED_WITHIN
+    assert moves.away() == ["slow"]
+    now += EXPECTED_WITHIN
+    assert moves.away() == []
+
+
+def test_who_was_connected_is_read_from_its_file_if_there_is_a_good_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "connected.json"
+    assert connected_file.read(path) == []
+
+    connected_file.write(path, {"two", "one"})
+    assert connected_file.read(path) == ["one", "two"]
+    assert path.stat().st_mode & 0o077 == 0
+    assert not caplog.records
+
+    path.write_text('{"not": "a list"}')
+    assert connected_file.read(path) == []
+    connected_file.write(tmp_path / "no folder" / "connected.json", [])
+    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
 
 
 def test_one_process_that_is_behind_is_enough_for_all_to_be() -> None:

@@ -24,7 +24,7 @@ from lateen.model.change import Change
 from lateen.model.snapshot import EMPTY, Snapshot, apply, with_mesh
 from lateen.pki.authority import DEFAULT_TTL, Authority, ServerCertificate, load_or_create
 from lateen.pki.tokens import TokenSigner
-from lateen.serve import quarantine_file
+from lateen.serve import connected_file, quarantine_file
 from lateen.serve.connection import Connection
 from lateen.serve.everywhere import Everywhere
 from lateen.serve.evidence import Evidence, Question, evidence
@@ -36,7 +36,7 @@ from lateen.serve.judgement import Judgement
 from lateen.serve.loop_lag import watch_lag
 from lateen.serve.mesh_metrics import MeshCollector
 from lateen.serve.metrics import Metrics
-from lateen.serve.moves import Moves
+from lateen.serve.moves import EXPECTED_AFTER_START, Moves
 from lateen.serve.overload import Load
 from lateen.serve.overload_notes import OverloadNotes
 from lateen.serve.priority import ChangeClass
@@ -48,6 +48,9 @@ from lateen.source.store import Store
 
 _log = logging.getLogger(__name__)
 _QUARANTINE_FILE = "quarantine.json"
+_CONNECTED_FILE = "connected.json"
+_REMEMBER_EVERY = 1.0
+"""Seconds between two looks whether others are connected than the file says."""
 _MAX_OPEN_REJECTIONS = 1000
 
 
@@ -186,7 +189,7 @@ class ControlPlane:
         self.workers: Followers | None = None
         """Further processes that serve the same."""
         self.moves = Moves()
-        """Proxies that have no connection because some process sent them away, or died."""
+        """Proxies that have no connection because some process sent them away, or has ended."""
         self.everywhere = Everywhere(
             self, lambda: self.workers.serving() if self.workers else (), self.moves
         )
@@ -220,6 +223,8 @@ class ControlPlane:
         for entry in quarantine_file.read(self.options.state_dir / _QUARANTINE_FILE, batch.changes):
             self.quarantine.restore(entry)
         self._take(batch)
+        connected = connected_file.read(self.options.state_dir / _CONNECTED_FILE)
+        self.moves.left(connected, EXPECTED_AFTER_START)
         self.server.set_ready()
         keep_what_is_loaded()
 
@@ -231,6 +236,7 @@ class ControlPlane:
             tasks.create_task(self.server.run())
             tasks.create_task(self.server.housekeeping())
             tasks.create_task(watch_lag(self.metrics.loop_lag))
+            tasks.create_task(self._remember_connected())
 
     async def _follow(self) -> None:
         async for batch in self._source.batches():
@@ -442,6 +448,16 @@ class ControlPlane:
             if self.snapshot.version == version or not rejections or left <= 0:
                 return WaitResult(result, rejections)
             version = self.snapshot.version  # wait for what was put back as well
+
+    async def _remember_connected(self) -> None:
+        path = self.options.state_dir / _CONNECTED_FILE
+        written: set[str] = set()
+        while True:
+            connected = self.everywhere.proxies()
+            if connected != written:
+                await asyncio.to_thread(connected_file.write, path, connected)
+                written = connected
+            await asyncio.sleep(_REMEMBER_EVERY)
 
     def _departed(self, connection: Connection) -> None:
         if connection.stream.sent_away:

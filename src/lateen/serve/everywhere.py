@@ -33,10 +33,15 @@ class Everywhere:
         self._serving = serving
         self._moves = moves
 
+    def proxies(self) -> set[str]:
+        """Node ids of all that are connected to any process or on their way."""
+        connected = {item.proxy.id for item in self._plane.server.connections}
+        return connected.union(self._away(), *(worker.proxies for worker in self._serving()))
+
     async def wait_for(self, version: int, timeout: float) -> Acknowledgement:
         """Wait until every proxy runs snapshot ``version`` or a newer one.
 
-        Proxies whose process has died, or has sent them away, are waited for until some process
+        Proxies whose process has ended, or has sent them away, are waited for until some process
         has them; a replica that does not answer has acknowledged nothing.
         """
         deadline = time.monotonic() + timeout
