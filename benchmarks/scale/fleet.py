@@ -351,7 +351,6 @@ class _Worker:
                 self._last_message = time.monotonic()
                 proxy.next_retry = FIRST_RETRY
                 proxy.take(message, self._watched)
-                stream.flush()
         except (OSError, StreamEnded) as error:
             self._failed(proxy, error)
             return

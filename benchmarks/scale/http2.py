@@ -120,16 +120,22 @@ class Http2Stream:
         """Write what can be written."""
         if not (self._connected and self.secured):
             return
-        while self._out:
-            piece = self._out[0]
+        out = self._out
+        while out:
+            if len(out) > 1:
+                # As Envoy does: what is to be written goes together.
+                piece = memoryview(b"".join(out))
+                out.clear()
+                out.append(piece)
+            piece = out[0]
             try:
                 sent = self.socket.send(piece[:_READ])
             except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
                 return
             if sent < len(piece):
-                self._out[0] = piece[sent:]
+                out[0] = piece[sent:]
             else:
-                self._out.popleft()
+                out.popleft()
 
     def _put(self, data: bytes) -> None:
         self._out.append(memoryview(data))

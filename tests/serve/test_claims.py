@@ -63,6 +63,7 @@ def test_a_proxy_that_has_what_it_shall_have_holds_the_target_itself() -> None:
         (resource("a"), resource("c"), resource("own")),
         (resource("a"), resource("b")),
         (resource("a"), resource("b"), resource("own"), resource("more")),
+        (resource("a"), resource("a"), resource("own")),
     ],
 )
 def test_a_proxy_that_has_anything_else_is_brought_to_it(

@@ -1,13 +1,13 @@
 """What a reconnecting proxy says it holds (``initial_resource_versions`` of a delta request).
 
 A proxy of a mesh with a thousand services claims some four thousand versions, and nearly always
-exactly those that it shall have. So the entries of the map stay as they came, serialised, and are
-compared as a set of bytes; names and versions are read only when something differs.
+exactly those that it shall have. So the entries of the map stay as they came, serialised, and a sum
+of their hashes is compared; names and versions are read only when something differs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 
 
@@ -35,6 +35,16 @@ class Claims(Mapping[str, str]):
         return frozenset(self._entries)
 
     @property
+    def count(self) -> int:
+        """How many entries there are, of one name several perhaps."""
+        return len(self._entries)
+
+    @property
+    def fingerprint(self) -> int:
+        """See `fingerprint`."""
+        return fingerprint(self._entries)
+
+    @property
     def _decoded(self) -> dict[str, str]:
         if self._versions is None:
             self._versions = dict(map(_decode, self._entries))
@@ -51,6 +61,15 @@ class Claims(Mapping[str, str]):
 
     def __bool__(self) -> bool:
         return len(self._entries) > 0
+
+
+def fingerprint(entries: Iterable[bytes]) -> int:
+    """A number for serialised entries, whatever their order: equal for equal ones, in this process.
+
+    Other ones have the same once in 2**60. The hashes are keyed (PEP 456); a proxy that forges one
+    says that it holds what it does not, as it could without.
+    """
+    return sum(map(hash, entries))
 
 
 def encode_claim(name: str, version: str) -> bytes:

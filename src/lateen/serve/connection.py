@@ -126,7 +126,7 @@ class Connection:
         """Serve until the proxy closes the stream or it breaks. Raises `Refusal`."""
         ended = self._ended = asyncio.get_running_loop().create_future()
         self.stream.attach(self)
-        self._pump()
+        self.wake()
         try:
             await ended
         finally:
@@ -142,7 +142,7 @@ class Connection:
         except Refusal as refusal:
             self._end(refusal)
             return
-        self._pump()
+        self.wake()  # when all requests that have come are taken: what they ask for goes together
 
     def writable(self) -> None:
         """See `lateen.serve.transport.Receiver`."""
@@ -202,7 +202,6 @@ class Connection:
         if not messages:
             return
         version = session.target.version if session.target else 0
-        written = True
         self._send_begun, self._sending = now, messages
         for message in messages:
             record = self.record(message.type_url)
@@ -210,8 +209,7 @@ class Connection:
             record.sent_at = time.time()
             record.responses += 1
             record.bytes += message.size
-            written = self.stream.write(message.payload)
-        if written:
+        if self.stream.write(*[message.payload for message in messages]):
             self._written()
             return
         self._unwritten = True

@@ -119,9 +119,10 @@ class GrpcStream:
         if self._closed:
             receiver.closed()
 
-    def write(self, message: Payload) -> bool:
+    def write(self, *messages: Payload) -> bool:
         """See `Stream`."""
-        self._stream.send(message)
+        for message in messages:
+            self._stream.send(message)
         self._connection.flush()
         self._unwritten = self._stream.pending or not self._connection.clear
         return not self._unwritten

@@ -110,6 +110,7 @@ class Http2Socket:
         "_paused",
         "_peer",
         "_pinged",
+        "_rest",
         "_socket",
         "_step",
         "_transport",
@@ -143,6 +144,9 @@ class Http2Socket:
         self._continues = False
         self._draining = self._closing = False
         self._head: memoryview | None = None
+        """What is written next."""
+        self._rest: memoryview | None = None
+        """What comes after it: it was cut to fill a record."""
         transport.connections.add(self)
         transport.handshakes[self] = None
         transport.loop.add_reader(self._fd, self._readable)
@@ -291,15 +295,13 @@ class Http2Socket:
                 stream.tell_written()
 
     def _write(self) -> None:
-        send, output = self._socket.send, self._http2.output
+        send = self._socket.send
         head = self._head
         while True:
             if head is None:
-                found = output()
-                if found is None:
-                    self._head = None
+                head = self._head = self._record()
+                if head is None:
                     break
-                head = memoryview(found)
             try:
                 sent = send(head)
             except (ssl.SSLWantWriteError, ssl.SSLWantReadError, BlockingIOError):
@@ -314,6 +316,28 @@ class Http2Socket:
         if self._closing:
             self._say_goodbye()
 
+    def _record(self) -> memoryview | None:
+        """What is written next, as large as a TLS record at least if there is so much: each costs
+        a system call and wakes the client."""
+        head, self._rest = self._rest, None
+        output = self._http2.output
+        if head is None:
+            first = output()
+            if first is None:
+                return None
+            head = memoryview(first)
+        if len(head) >= _FULL_RECORD:
+            return head
+        pieces, room = [head], _FULL_RECORD - len(head)
+        while room and (more := output()) is not None:
+            piece = memoryview(more)
+            if len(piece) > room:
+                self._rest = piece[room:]
+                piece = piece[:room]
+            pieces.append(piece)
+            room -= len(piece)
+        return head if len(pieces) == 1 else memoryview(b"".join(pieces))
+
     def _writable(self) -> None:
         self._transport.loop.remove_writer(self._fd)
         self._waiting = False
@@ -322,7 +346,7 @@ class Http2Socket:
     @property
     def clear(self) -> bool:
         """Whether everything handed out has been taken by the socket."""
-        return self._head is None and not self._waiting
+        return self._head is None and self._rest is None and not self._waiting
 
     # The end
 
@@ -374,7 +398,7 @@ class Http2Socket:
         if self._step is None:
             self._socket.close()
         # Otherwise a thread still uses it, for a moment.
-        self._head = None
+        self._head = self._rest = None
         self._transport.connections.discard(self)
         self._transport.handshakes.pop(self, None)
         self._transport.turns.ended(self)

@@ -17,9 +17,12 @@ def read_without_collecting() -> None:
 
 
 def keep_what_is_loaded() -> None:
-    """To be called when the mesh is loaded: collections need not look at it again."""
-    gc.enable()
-    gc.collect()
+    """To be called when the mesh is loaded: collections need not look at it again.
+
+    Nothing is collected first: of half a million objects 1,300 are garbage, and to find them takes
+    half a second in which no proxy is served.
+    """
     gc.freeze()
+    gc.enable()
     gc.set_threshold(*_GC_THRESHOLDS)
     sys.setswitchinterval(_SWITCH_INTERVAL)

@@ -69,8 +69,8 @@ class Stream(Protocol):
     def attach(self, receiver: Receiver) -> None:
         """Tell ``receiver`` of everything from now on; `receive` and `send` end with it."""
 
-    def write(self, message: Payload) -> bool:
-        """Send a response without waiting; true when it is written already. Otherwise it stays
+    def write(self, *messages: Payload) -> bool:
+        """Send responses without waiting; true when all is written already. Otherwise they stay
         queued, whole and in order, until `Receiver.writable`."""
 
 

@@ -18,7 +18,7 @@ from weakref import ReferenceType, WeakKeyDictionary, WeakValueDictionary, ref
 import xxhash
 
 from lateen.model.discovery import TYPES_IN_PUSH_ORDER, DiscoveryResource
-from lateen.serve.claims import Claims, encode_claim
+from lateen.serve.claims import Claims, encode_claim, fingerprint
 from lateen.serve.http2_frames import Payload
 from lateen.serve.sharing import Layered, Shared
 
@@ -115,7 +115,7 @@ class View:
         self.eager: frozenset[str] | None = None
         """Names that everybody gets; others only who asks for them. None: everybody gets all."""
         self._version: str | None = None
-        self._claims: frozenset[bytes] | None = None
+        self._claims: int | None = None
         self._kept: _Derived | None = None
 
     @property
@@ -154,25 +154,21 @@ class View:
             self._derived.common[other] = found
         return found
 
-    def is_exactly(self, claimed: frozenset[bytes]) -> bool:
-        """Whether it has these names in these versions (`lateen.serve.claims`) and no others."""
+    def is_exactly(self, claims: Claims) -> bool:
+        """Whether it has these names in these versions and no others."""
         resources = self.resources
-        if len(claimed) != len(resources):
+        if claims.count != len(resources):
             return False
         if self.base is not None and isinstance(resources, Layered):
-            own = resources.own.items()
-            if any(encode_claim(name, item.version) not in claimed for name, item in own):
-                return False
-            return self.base._claimed <= claimed
-        return self._claimed == claimed
+            return claims.fingerprint == self.base._claimed + _claimed(resources.own)
+        return claims.fingerprint == self._claimed
 
     @property
-    def _claimed(self) -> frozenset[bytes]:
-        """What a proxy that holds it claims; kept, as many scopes share the view and all their
-        proxies ask."""
+    def _claimed(self) -> int:
+        """The fingerprint of what a proxy that holds it claims; kept, as many scopes share the view
+        and all their proxies ask."""
         if self._claims is None:
-            items = self.resources.items()
-            self._claims = frozenset(encode_claim(name, item.version) for name, item in items)
+            self._claims = _claimed(self.resources)
         return self._claims
 
     def restricted(self, names: frozenset[str], extra: tuple[DiscoveryResource, ...] = ()) -> View:
@@ -281,15 +277,18 @@ def from_claims(type_url: str, claims: Claims, target: View | None = None) -> Vi
     Proxies that hold the same get the same view, so that what they lack is found once. Raises
     `lateen.serve.claims.MalformedClaim`.
     """
-    claimed = claims.entries
-    if target is not None and target.is_exactly(claimed):
+    if target is not None and target.is_exactly(claims):
         return target
-    key = (type_url, claimed)
+    key = (type_url, claims.entries)
     view = _claims.get(key)
     if view is None:
         items = {name: _unread(type_url, name, version) for name, version in claims.items()}
         view = _claims[key] = View(type_url, items)
     return view
+
+
+def _claimed(resources: Mapping[str, DiscoveryResource]) -> int:
+    return fingerprint(encode_claim(name, item.version) for name, item in resources.items())
 
 
 @lru_cache(maxsize=65_536)
