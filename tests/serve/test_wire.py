@@ -8,6 +8,7 @@ import pytest
 from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.route.v3 import route_pb2
 from envoy.service.discovery.v3 import discovery_pb2
+from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -95,6 +96,29 @@ def test_the_node_is_read_without_the_rest(dialect: Dialect, data: st.DataObject
     whole = (wire.parse_delta if dialect is Dialect.DELTA else wire.parse_state)(body)
     assert wire.parse_node(dialect, body) == whole[1]
     assert wire.parse_request(dialect, body) == whole[0]
+
+
+@given(st.lists(st.text(max_size=8), max_size=5), st.sampled_from([0, 63, 64, 1000]))
+def test_few_names_and_many_are_read_alike(names: list[str], more: int) -> None:
+    wanted = [*names, *(f"outbound|80||svc{number}.shop" for number in range(more))]
+    message = discovery_pb2.DeltaDiscoveryRequest(type_url=CLUSTER)
+    message.resource_names_subscribe.extend(wanted)
+    first, _ = wire.parse_delta(message.SerializeToString())
+    message.ClearField("resource_names_subscribe")
+    message.resource_names_subscribe.extend(reversed(wanted))
+    second, _ = wire.parse_delta(message.SerializeToString())
+
+    assert set(first.subscribe) == set(second.subscribe) == set(wanted)
+    assert (first.subscribe is second.subscribe) == (len(wanted) >= 64 or not wanted)
+
+
+@pytest.mark.parametrize("count", [1, 100])
+def test_a_name_that_is_not_text_is_no_request(count: int) -> None:
+    body = b"\x1a\x02\xff\xfe" * count  # resource_names_subscribe
+    with pytest.raises(DecodeError):
+        discovery_pb2.DeltaDiscoveryRequest.FromString(body)
+    with pytest.raises(wire.MalformedRequest):
+        wire.parse_delta(body)
 
 
 @given(st.sampled_from(list(Dialect)), st.binary(max_size=40))

@@ -61,7 +61,7 @@ class DebugStreams:
     async def _answer(
         self, stream: Stream, request: DeltaRequest | StateRequest, nonce: str
     ) -> bytes:
-        names = request.subscribe if isinstance(request, DeltaRequest) else request.names
+        names = tuple(request.subscribe) if isinstance(request, DeltaRequest) else request.names
         kind = request.type_url
         if len(names) == 1:
             name, _, query_text = names[0].partition("?")

@@ -9,7 +9,7 @@ says what has to be sent now to take the proxy to a goal.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from lateen.model.discovery import (
@@ -81,7 +81,7 @@ class DeltaRequest:
     """Envoy ``DeltaDiscoveryRequest``."""
 
     type_url: str
-    subscribe: tuple[str, ...] = ()
+    subscribe: Collection[str] = ()
     unsubscribe: tuple[str, ...] = ()
     initial_versions: Claims = field(default_factory=Claims)
     nonce: str = ""

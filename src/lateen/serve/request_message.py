@@ -1,9 +1,11 @@
-"""The generated class for delta requests, with the versions that proxies claim left serialised.
+"""The generated class for delta requests, with the versions that proxies claim and the names that
+they ask for left serialised.
 
-Reading a map of thousands of entries costs more than everything else in a request (see
-`lateen.serve.claims`). In the encoding a map is a repeated field of entries, so a message that
-declares it as repeated bytes reads what ``envoy.service.discovery.v3.DeltaDiscoveryRequest``
-writes. `tests/serve/test_wire.py` holds the other fields to the original.
+Reading thousands of these costs more than everything else in a request (see
+`lateen.serve.claims`). In the encoding a map is a repeated field of entries, and text is bytes, so
+a message that declares both as repeated bytes reads what
+``envoy.service.discovery.v3.DeltaDiscoveryRequest`` writes. `tests/serve/test_wire.py` holds the
+other fields to the original.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 _FIELD = descriptor_pb2.FieldDescriptorProto
-_VERSIONS = "initial_resource_versions"
+_SERIALISED = ("initial_resource_versions", "resource_names_subscribe")
 
 
 def _declared() -> Any:  # noqa: ANN401 - generated classes have no types
@@ -28,7 +30,7 @@ def _declared() -> Any:  # noqa: ANN401 - generated classes have no types
     message.ClearField("nested_type")  # the entries of the map
     message.ClearField("options")
     for field in message.field:
-        if field.name == _VERSIONS:
+        if field.name in _SERIALISED:
             field.type = _FIELD.TYPE_BYTES
             field.ClearField("type_name")
         elif field.type == _FIELD.TYPE_MESSAGE:

@@ -8,9 +8,10 @@ result to what the generated classes parse.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
+from weakref import WeakValueDictionary
 
 from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf import json_format, struct_pb2
@@ -18,9 +19,10 @@ from google.protobuf.message import DecodeError
 
 from lateen.model.discovery import DiscoveryResource
 from lateen.model.service import Locality
-from lateen.serve.claims import Claims
+from lateen.serve.claims import Claims, fingerprint
 from lateen.serve.protocol import DeltaRequest, Dialect, Rejection, StateRequest
 from lateen.serve.request_message import DeltaRequestMessage
+from lateen.serve.views import intern_names
 
 if TYPE_CHECKING:
     # The generated classes have no types; they do not leave this module.
@@ -123,12 +125,31 @@ def _read_varint(data: bytes, at: int) -> tuple[int, int]:
 def _delta_request(message: DiscoveryMessage) -> DeltaRequest:
     return DeltaRequest(
         type_url=message.type_url,
-        subscribe=tuple(message.resource_names_subscribe),
+        subscribe=_names(message.resource_names_subscribe),
         unsubscribe=tuple(message.resource_names_unsubscribe),
         initial_versions=Claims(message.initial_resource_versions),
         nonce=message.response_nonce,
         error=_rejection(message),
     )
+
+
+def _names(names: Sequence[bytes]) -> Collection[str]:
+    """``names`` as text. Many are read once for all proxies that ask for the same."""
+    try:
+        if len(names) < _MANY_NAMES:
+            return tuple([name.decode() for name in names])
+        key = len(names), fingerprint(names)
+        found = _asked.get(key)
+        if found is None:
+            found = _asked[key] = intern_names([name.decode() for name in names])
+    except UnicodeDecodeError as error:
+        raise MalformedRequest("not a discovery request: a name is not UTF-8") from error
+    return found
+
+
+_MANY_NAMES = 64
+_asked: WeakValueDictionary[tuple[int, int], frozenset[str]] = WeakValueDictionary()
+"""By number and fingerprint, for as long as some proxy asks for them."""
 
 
 def _state_request(message: DiscoveryMessage) -> StateRequest:
