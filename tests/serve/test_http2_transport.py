@@ -390,6 +390,48 @@ async def test_who_does_not_read_gets_everything_later_and_in_order(tmp_path: Pa
         client.writer.close()
 
 
+class Deaf:
+    """A receiver that takes no notice."""
+
+    def received(self, message: bytes) -> None:
+        pass
+
+    def writable(self) -> None:
+        pass
+
+    def closed(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("window", [70_000, 5_000_000])
+async def test_messages_of_all_sizes_written_at_once_come_in_order(
+    tmp_path: Path, window: int
+) -> None:
+    """Small ones share a TLS record, large ones are cut where one is full."""
+    common = Part(bytes(range(256)) * 800)
+    sizes = [0, 1, 3, 16_375, 16_379, 16_384, 20_000, 7, 7, 300_000, 5, 100_000, 0, 2]
+    payloads = [Payload(Part(bytes((number,)) * size)) for number, size in enumerate(sizes)]
+    payloads[3:3] = [Payload(common, Part(b"one")), Payload(common, Part(b"other"))]
+
+    async def send(stream: Stream) -> None:
+        stream.attach(Deaf())
+        for start in range(0, len(payloads), 4):
+            stream.write(*payloads[start : start + 4])
+        await asyncio.sleep(60)
+
+    wanted = b"".join(payload.prefix + payload.data for payload in payloads)
+    async with running(tmp_path, send) as server:
+        client = Client(*await server.connect())
+        client.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: window})
+        client.h2.increment_flow_control_window(window)
+        client.open()
+        await client.flush()
+        await asyncio.sleep(0.1)
+        await client.read_until(lambda: len(client.data) >= len(wanted))
+        assert client.data == wanted
+        client.writer.close()
+
+
 async def test_requests_of_who_waits_for_its_turn_stay_with_the_client(tmp_path: Path) -> None:
     requests = [bytes((number,)) * 300_000 for number in range(12)]
     turn = asyncio.Event()

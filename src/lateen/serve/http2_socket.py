@@ -312,6 +312,8 @@ class Http2Socket:
             if self._fd < 0:
                 return
             head = head[sent:] if sent < len(head) else None
+            if head is not None and len(head) < _FULL_RECORD and self._rest is None:
+                head, self._rest = None, head  # with what comes next it may fill a record
             self._head = head
         if self._closing:
             self._say_goodbye()
