@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from weakref import ref
+
 import pytest
 from envoy.service.discovery.v3 import discovery_pb2
 from hypothesis import given
@@ -11,7 +14,7 @@ from lateen.model.discovery import CLUSTER, DiscoveryResource
 from lateen.serve.claims import Claims, MalformedClaim, encode_claim
 from lateen.serve.protocol import DeltaRequest, Dialect
 from lateen.serve.sharing import layered, shared
-from lateen.serve.views import View, from_claims, shared_view
+from lateen.serve.views import View, from_claims, intern_names, shared_view
 from lateen.serve.wire import parse_request
 
 VERSIONS = st.dictionaries(st.text(max_size=200), st.text(max_size=40), max_size=8)
@@ -89,6 +92,20 @@ def versions(held: tuple[DiscoveryResource, ...], name: str) -> str | None:
 def test_proxies_that_hold_the_same_share_a_view() -> None:
     one, other = (resource("a"), resource("b")), (resource("b"), resource("a"))
     assert from_claims(CLUSTER, claims(*one)) is from_claims(CLUSTER, claims(*other))
+
+
+def test_names_are_one_object_for_all_who_ask_for_them_and_none_when_nobody_does() -> None:
+    """Whoever asks for ever new names must not fill the memory, here nor in the view they cover."""
+    view = View(CLUSTER, {"a": resource("a")})
+    names = intern_names(["a", "b"])
+    assert intern_names(("b", "a")) is names
+    assert view.within(names)
+    gone = ref(names)
+
+    del names
+    gc.collect()
+
+    assert gone() is None
 
 
 @pytest.mark.parametrize("entry", [b"\x0a", b"\x0a\x05ab", b"\x1a\x00", b"\x0a\x01\xff"])

@@ -355,20 +355,27 @@ async def test_shedding_ends_as_many_connections_as_asked(tmp_path: Path) -> Non
             client.writer.close()
 
 
+class Deaf:
+    """A receiver that takes no notice."""
+
+    def received(self, message: bytes) -> None:
+        pass
+
+    def writable(self) -> None:
+        pass
+
+    def closed(self) -> None:
+        pass
+
+
 async def test_who_does_not_read_gets_everything_later_and_in_order(tmp_path: Path) -> None:
     size = 20_000_000
     body = bytes(range(250)) * (size // 250)
     waited = []
 
-    class Receiver:
-        def received(self, message: bytes) -> None:
-            pass
-
+    class Receiver(Deaf):
         def writable(self) -> None:
             waited.append(True)
-
-        def closed(self) -> None:
-            pass
 
     async def send(stream: Stream) -> None:
         stream.attach(Receiver())
@@ -388,19 +395,6 @@ async def test_who_does_not_read_gets_everything_later_and_in_order(tmp_path: Pa
         await asyncio.sleep(0.05)
         assert waited == [True]
         client.writer.close()
-
-
-class Deaf:
-    """A receiver that takes no notice."""
-
-    def received(self, message: bytes) -> None:
-        pass
-
-    def writable(self) -> None:
-        pass
-
-    def closed(self) -> None:
-        pass
 
 
 @pytest.mark.parametrize("window", [70_000, 5_000_000])
@@ -437,15 +431,9 @@ async def test_requests_of_who_waits_for_its_turn_stay_with_the_client(tmp_path:
     turn = asyncio.Event()
     got: list[bytes] = []
 
-    class Receiver:
+    class Receiver(Deaf):
         def received(self, message: bytes) -> None:
             got.append(message)
-
-        def writable(self) -> None:
-            pass
-
-        def closed(self) -> None:
-            pass
 
     async def wait_for_a_turn(stream: Stream) -> None:
         first = await stream.receive()

@@ -171,7 +171,7 @@ def _all_ready(client: Client) -> bool:
         pods = client.get("/api/v1/pods")["items"]
     except ApiUnavailable:
         return False
-    return all(_is_ready(pod) and not just_restarted(pod, time.time()) for pod in pods)
+    return all(_is_settled(pod) for pod in pods)
 
 
 def _wait_for_pods(state: MeshState, client: Client, progress: Progress, told: _Told) -> list[str]:
@@ -194,7 +194,7 @@ def _wait_for_pods(state: MeshState, client: Client, progress: Progress, told: _
         missing = []
         for pod in pods:
             name = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
-            if _is_ready(pod) and not just_restarted(pod, time.time()):
+            if _is_settled(pod):
                 if name not in told.ready:
                     told.ready.add(name)
                     say(OK, f"{name} ready  {progress.seconds:.1f} s")
@@ -266,6 +266,10 @@ def _is_ready(pod: dict[str, Any]) -> bool:
         return True
     conditions = status.get("conditions") or []
     return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+
+def _is_settled(pod: dict[str, Any]) -> bool:
+    return _is_ready(pod) and not just_restarted(pod, time.time())
 
 
 def just_restarted(pod: dict[str, Any], now: float) -> bool:

@@ -451,7 +451,7 @@ class ControlPlane:
 
     async def _remember_connected(self) -> None:
         path = self.options.state_dir / _CONNECTED_FILE
-        written: set[str] = set()
+        written: set[str] | None = None
         while True:
             connected = self.everywhere.proxies()
             if connected != written:

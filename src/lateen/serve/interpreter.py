@@ -19,8 +19,8 @@ def read_without_collecting() -> None:
 def keep_what_is_loaded() -> None:
     """To be called when the mesh is loaded: collections need not look at it again.
 
-    Nothing is collected first: of half a million objects 1,300 are garbage, and to find them takes
-    half a second in which no proxy is served.
+    Nothing is collected first: of the half a million objects of a mesh of 1,000 services 1,300 are
+    garbage, and to find them takes half a second in which no proxy is served.
     """
     gc.freeze()
     gc.enable()

@@ -86,7 +86,7 @@ class _Derived:
         self.minus: WeakValueDictionary[frozenset[str], View] = WeakValueDictionary()
         self.full: dict[object, Message] = {}
         # By identity, as names are interned and equality of big sets is no cheap question.
-        self.covering: dict[int, frozenset[str]] = {}
+        self.covering: WeakValueDictionary[int, frozenset[str]] = WeakValueDictionary()
 
 
 class View:
@@ -340,10 +340,15 @@ def common_pair(before: View, after: View) -> tuple[View, View]:
 def intern_names(names: Iterable[str]) -> frozenset[str]:
     """One shared object for equal sets of names, as a thousand proxies have the same ones."""
     fresh = frozenset(names)
-    return _names.setdefault(fresh, fresh)
+    # By hash: a set that is its own key would keep itself for ever.
+    known = _names.get(hash(fresh))
+    if known == fresh:
+        return known
+    _names[hash(fresh)] = fresh
+    return fresh
 
 
-_names: WeakValueDictionary[frozenset[str], frozenset[str]] = WeakValueDictionary()
+_names: WeakValueDictionary[int, frozenset[str]] = WeakValueDictionary()
 _NOTHING = Step((), ())
 
 
