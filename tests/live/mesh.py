@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.ports import free_port
-from tests.runtime_node.host import reachable_python
+from tests.runtime_node.host import reachable_python, skip_unless_reachable
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLES = ROOT / "samples"
@@ -329,6 +329,8 @@ def running(*words: str, name: str = "test", user: int | None = None) -> Iterato
     ``user`` is a uid (and gid) to run it as. With LATEEN_TEST_LOGS=FOLDER in the environment its
     logs are copied there first.
     """
+    if user is not None:
+        skip_unless_reachable(user)
     home = short_folder()
     mesh = Mesh(f"{name}-{os.getpid()}", home)
     if user is not None:

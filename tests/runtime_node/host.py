@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from lateen.runtime.node import namespaces as ns
 from lateen.runtime.node.boot import interface_up
 
@@ -94,7 +96,19 @@ def ordinary_account() -> Account:
     """The current user; as root a uid that has no account and needs none."""
     if os.getuid() != 0:
         return Account(os.getuid(), os.getgid(), sys.executable)
+    skip_unless_reachable(_ORDINARY)
     return Account(_ORDINARY, _ORDINARY, reachable_python(_ORDINARY))
+
+
+def skip_unless_reachable(uid: int) -> None:
+    """Skips the test when that user cannot read the checkout and its packages, as below /root."""
+    for path in (ROOT / "src", Path(sysconfig.get_paths()["purelib"])):
+        tried = subprocess.run(
+            ["/bin/sh", "-c", 'test -r "$1" && test -x "$1"', "sh", str(path)],
+            user=uid, group=uid, extra_groups=[], cwd="/", check=False,
+        )  # fmt: skip
+        if tried.returncode:
+            pytest.skip(f"{path} cannot be read by an ordinary user: clone to where others may go")
 
 
 def reachable_python(uid: int) -> str:
