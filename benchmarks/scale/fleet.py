@@ -27,7 +27,7 @@ from benchmarks.scale.proxy import (
     SimulatedProxy,
     Totals,
 )
-from benchmarks.scale.wire import Scanner
+from benchmarks.scale.scanner import Incoming, Scanner
 
 T = TypeVar("T")
 _CONNECTS = 8
@@ -257,6 +257,7 @@ class _Worker:
         for proxy in self._proxies:
             if proxy.stream is not None:
                 self._drop(proxy)
+                proxy.prepare()
 
     def _on_mark(self, type_url: str, name: str) -> None:
         self._watched = (type_url, name)
@@ -316,7 +317,8 @@ class _Worker:
             del self._retry[index]
             proxy = self._proxies[index]
             try:
-                stream = Http2Stream(self._endpoint(proxy.spec))
+                incoming = Incoming(proxy.scanner, proxy.spec.namespace)
+                stream = Http2Stream(self._endpoint(proxy.spec), incoming)
             except OSError as error:
                 self._failed(proxy, error)
                 continue

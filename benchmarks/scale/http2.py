@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import socket
 import ssl
+import struct
 import urllib.parse
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import hpack
+
+from benchmarks.scale.scanner import Incoming, Message
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _RESET, _SETTINGS, _PING, _GOAWAY, _WINDOW = 0, 1, 3, 4, 6, 7, 8
@@ -25,6 +28,8 @@ _READ = 65_536
 _BUFFER = bytearray(512 * 1024)
 """What is read; used up before anybody reads again."""
 _VIEW = memoryview(_BUFFER)
+_HEADER = struct.Struct(">LBL")
+"""Of a frame: length and type, flags, stream."""
 
 
 class StreamEnded(Exception):
@@ -50,7 +55,7 @@ class Http2Stream:
     """A gRPC stream. The owner polls `socket` and calls `on_ready` when it can be read from or
     written to; `wants_write` says whether the latter matters."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
+    def __init__(self, endpoint: Endpoint, incoming: Incoming) -> None:
         raw = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         raw.setblocking(False)
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -63,7 +68,9 @@ class Http2Stream:
         self._out: deque[memoryview] = deque()
         self._in = b""
         """The begin of a frame."""
-        self._message = bytearray()
+        self._incoming = incoming
+        self._used = 0
+        """Up to where frames of what was read have been used up."""
         self._waiting: deque[memoryview] = deque()
         """What the server's windows do not allow yet."""
         self._connection_window = _INITIAL_WINDOW
@@ -98,7 +105,7 @@ class Http2Stream:
         """Drop the connection."""
         self.socket.close()
 
-    def on_ready(self) -> Iterator[bytes | bytearray]:
+    def on_ready(self) -> Iterator[Message]:
         """Make progress; yields complete messages. Raises `StreamEnded` and ``OSError``."""
         if not self._connected:
             error = self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -154,7 +161,7 @@ class Http2Stream:
         self.secured = True
         return True
 
-    def _read(self) -> Iterator[bytes | bytearray]:
+    def _read(self) -> Iterator[Message]:
         while True:
             kept = len(self._in)
             _BUFFER[:kept] = self._in
@@ -170,37 +177,31 @@ class Http2Stream:
                     break
                 end += size
             self.received += end - kept
-            used = 0
-            for message, position in self._frames(end):
-                used = position
-                if message is not None:
-                    yield message
-            self._in = bytes(_VIEW[used:end])
+            yield from self._frames(end)
+            self._in = bytes(_VIEW[self._used : end])
             if closed:
                 raise StreamEnded("the server closed the connection")
             if not more:
                 return
 
-    def _frames(self, end: int) -> Iterator[tuple[bytes | bytearray | None, int]]:
-        """Messages, and up to where frames have been used up, of what was read."""
-        position = 0
+    def _frames(self, end: int) -> Iterator[Message]:
+        """Messages in what was read."""
+        goes_on, position, consumed = self._incoming.goes_on, 0, 0
         while end - position >= 9:
-            size = int.from_bytes(_VIEW[position : position + 3], "big")
-            if end - position < 9 + size:
-                return
-            kind, flags = _BUFFER[position + 3], _BUFFER[position + 4]
-            stream = int.from_bytes(_VIEW[position + 5 : position + 9], "big")
-            payload = _VIEW[position + 9 : position + 9 + size]
-            position += 9 + size
-            if kind == _DATA:
-                self._message += payload
-                self._credit(size)
-                for message in self._messages():
-                    # Whoever takes it may read another stream: nothing of ours is in the buffer.
-                    yield message, position
+            first, flags, stream = _HEADER.unpack_from(_BUFFER, position)
+            start = position + 9
+            if end - start < first >> 8:
+                break
+            position = start + (first >> 8)
+            if first & 0xFF == _DATA:
+                consumed += first >> 8
+                payload = _VIEW[start:position]
+                if not goes_on(payload):
+                    yield from self._incoming.add(payload)
             else:
-                self._control(kind, flags, stream, bytes(payload))
-            yield None, position
+                self._control(first & 0xFF, flags, stream, bytes(_VIEW[start:position]))
+        self._used = position
+        self._credit(consumed)
 
     def _control(self, kind: int, flags: int, stream: int, payload: bytes) -> None:
         if kind == _WINDOW:
@@ -219,21 +220,6 @@ class Http2Stream:
             raise StreamEnded(text, with_status=True)
         elif kind in (_RESET, _GOAWAY):
             raise StreamEnded(f"the server said {'RST_STREAM' if kind == _RESET else 'GOAWAY'}")
-
-    def _messages(self) -> Iterator[bytes | bytearray]:
-        """Whole messages; the gRPC prefix of five bytes is apart from the first."""
-        while len(self._message) >= 5:
-            buffer = self._message
-            size = int.from_bytes(buffer[1:5], "big")
-            if len(buffer) < 5 + size:
-                return
-            if len(buffer) == 5 + size:
-                self._message = bytearray()
-                del buffer[:5]
-                yield buffer
-            else:
-                self._message = buffer[5 + size :]
-                yield bytes(memoryview(buffer)[5 : 5 + size])
 
     def _credit(self, size: int) -> None:
         self._consumed += size

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from benchmarks.scale.http2 import Http2Stream
+from benchmarks.scale.scanner import Message, Scanner
 from benchmarks.scale.wire import (
     CLUSTER,
     ENDPOINT,
@@ -15,7 +16,6 @@ from benchmarks.scale.wire import (
     ROUTE,
     VIRTUAL_HOST,
     Response,
-    Scanner,
     delta_request,
     state_request,
 )
@@ -103,26 +103,34 @@ class SimulatedProxy:
     """When it acknowledged what is watched for."""
     totals: Totals = field(default_factory=Totals)
     error: str = ""
+    _prepared: list[bytes] = field(default_factory=list)
+    """What it asks first on the next connection."""
+
+    def prepare(self) -> None:
+        """Write down what it will ask when it connects again, which takes an Envoy no time to speak
+        of."""
+        self.answered.clear()
+        if not self.delta:
+            self.held.clear()
+            self.asked.clear()
+        self.asked = dict(self.asked) if self.held else {}
+        again = [kind for kind in (ENDPOINT, LISTENER, ROUTE, VIRTUAL_HOST) if kind in self.asked]
+        self._prepared = [self._first_request(kind) for kind in (CLUSTER, *again)]
 
     def opened(self, stream: Http2Stream) -> None:
         """A connection was begun: ask, with what is held from before."""
         self.stream, self.connecting_since = stream, time.monotonic()
         self.first_at = self.complete_at = 0.0
-        self.answered.clear()
-        if not self.delta:
-            self.held.clear()
-            self.asked.clear()
-        known = dict(self.asked) if self.held else {}
-        self.asked = known
-        self._ask(CLUSTER)
-        for type_url in (ENDPOINT, LISTENER, ROUTE, VIRTUAL_HOST):
-            if type_url in known:
-                self._ask(type_url)
+        if not self._prepared:
+            self.prepare()
+        for request in self._prepared:
+            stream.send(request)
+        self._prepared = []
 
-    def take(self, data: bytes | bytearray, watched: tuple[str, str]) -> None:
+    def take(self, message: Message, watched: tuple[str, str]) -> None:
         """Take in a response and acknowledge it. ``watched`` is a type and a name (or ""); with a
         route configuration its virtual hosts are."""
-        response = self.scanner.scan(data)
+        response = self.scanner.scan(message, self.spec.namespace)
         kind = response.type_url
         totals = self.totals
         totals.messages += 1
@@ -145,6 +153,7 @@ class SimulatedProxy:
 
     def _follow(self, response: Response) -> None:
         """Acknowledge, and ask for what the response makes it need."""
+        assert self.stream is not None
         kind = response.type_url
         version = response.version
         if self.delta:
@@ -166,42 +175,37 @@ class SimulatedProxy:
                 self.asked[needed] = frozenset()
                 self.answered.add(needed)
         if kind == ROUTE and response.references and VIRTUAL_HOST not in self.asked:
-            self._ask(VIRTUAL_HOST)
+            self.stream.send(self._first_request(VIRTUAL_HOST))
         if LISTENER not in self.asked and (kind == ENDPOINT or ENDPOINT in self.answered):
-            self._ask(LISTENER)
+            self.stream.send(self._first_request(LISTENER))
 
-    def _ask(self, type_url: str) -> None:
+    def _first_request(self, type_url: str) -> bytes:
+        """The first one for a type on a stream."""
         names = self.asked.setdefault(type_url, frozenset())
-        if self.delta:
-            have = self.held.get(type_url)
-            if have is None or type_url in (ENDPOINT, ROUTE):
-                extra = _in_order(names)
-            else:
-                extra = tuple(sorted(names - have.keys()))
-            self._send(type_url, names=extra, have=have, node=self.spec.node)
+        node = self.spec.node
+        if not self.delta:
+            return state_request(type_url, names=_in_order(names), node=node)
+        have = self.held.get(type_url)
+        if have is None or type_url in (ENDPOINT, ROUTE):
+            extra = _in_order(names)
         else:
-            self._send(type_url, names=_in_order(names), node=self.spec.node)
+            extra = tuple(sorted(names - have.keys()))
+        return delta_request(type_url, subscribe=extra, have=have, node=node)
 
     def _send(
         self,
         type_url: str,
         *,
         names: tuple[str, ...] = (),
-        have: Mapping[str, str] | None = None,
         nonce: str = "",
         version: str = "",
         error: str = "",
-        node: bytes = b"",
     ) -> None:
         assert self.stream is not None
         if self.delta:
-            data = delta_request(
-                type_url, node=node, subscribe=names, have=have, nonce=nonce, error=error
-            )
+            data = delta_request(type_url, subscribe=names, nonce=nonce, error=error)
         else:
-            data = state_request(
-                type_url, node=node, names=names, version=version, nonce=nonce, error=error
-            )
+            data = state_request(type_url, names=names, version=version, nonce=nonce, error=error)
         self.stream.send(data)
 
     def _is_complete(self) -> bool:

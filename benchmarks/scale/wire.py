@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import xxhash
 
@@ -43,6 +43,16 @@ class Response:
     removed: tuple[str, ...]
     references: tuple[str, ...]
     size: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scanned:
+    """A response, its bytes, and the end and the body of each of its resources."""
+
+    response: Response
+    data: bytes
+    ends: list[int]
+    bodies: list[tuple[Entry, bytes]]
 
 
 def fields(data: bytes) -> Iterator[tuple[int, bytes | int]]:
@@ -157,116 +167,33 @@ class _EncodedEntries(dict[Entry, bytes]):
 _encoded_entries = _EncodedEntries()
 
 
-class Scanner:
-    """Scans responses. What many proxies are sent alike, wholly or from the beginning on, is
-    scanned once."""
-
-    def __init__(self, *, delta: bool) -> None:
-        self._delta = delta
-        self._seen: dict[bytes, Response] = {}
-        self._recent: list[_Beginning] = []
-        self._latest: list[_Scanned] = []
-
-    def scan(self, data: bytes | bytearray) -> Response:
-        """The response in ``data``."""
-        key = xxhash.xxh3_128_digest(data)
-        found = self._seen.get(key)
-        if found is None:
-            if len(self._seen) > 4096:
-                self._seen.clear()
-            whole = bytes(data)
-            found = self._scan_delta(whole) if self._delta else _scan_state(whole)
-            self._seen[key] = found
-        return found
-
-    def _scan_delta(self, data: bytes) -> Response:
-        known = next((known for known in self._recent if known.begins(data)), None)
-        start = len(known.beginning) if known is not None else 0
-        type_url = nonce = ""
-        removed: list[str] = []
-        bodies: list[tuple[Entry, bytes]] = []
-        ends: list[int] = []
-        for number, value, end in _placed_fields(data, start):
-            if not isinstance(value, bytes):
-                continue
-            if number == 2:
-                found = _scanned.get(value)
-                if found is None:
-                    found = _scanned[value] = _resource(value)
-                bodies.append(found)
-                ends.append(end)
-            elif number == 4:
-                type_url = value.decode()
-            elif number == 5:
-                nonce = value.decode()
-            elif number == 6:
-                removed.append(value.decode())
-        rest = _response(type_url, nonce, "", bodies, tuple(removed), len(data))
-        if known is not None:
-            return known.continued(rest)
-        if len(data) >= _BIG:
-            self._remember(_Scanned(data, ends, bodies, type_url))
-        return rest
-
-    def _remember(self, scanned: _Scanned) -> None:
-        """Have what it begins with in common with a message before it looked up from now on."""
-        for known in self._latest:
-            if known.type_url == scanned.type_url and (begin := known.in_common(scanned)):
-                self._recent = [begin, *self._recent[:31]]
-                break
-        self._latest = [scanned, *self._latest[:7]]
+def scan_delta(data: bytes) -> Scanned:
+    """A ``DeltaDiscoveryResponse``, or the end of one."""
+    type_url = nonce = ""
+    removed: list[str] = []
+    bodies: list[tuple[Entry, bytes]] = []
+    ends: list[int] = []
+    for number, value, end in _placed_fields(data, 0):
+        if not isinstance(value, bytes):
+            continue
+        if number == 2:
+            found = _scanned.get(value)
+            if found is None:
+                found = _scanned[value] = _resource(value)
+            bodies.append(found)
+            ends.append(end)
+        elif number == 4:
+            type_url = value.decode()
+        elif number == 5:
+            nonce = value.decode()
+        elif number == 6:
+            removed.append(value.decode())
+    response = response_of(type_url, nonce, "", bodies, tuple(removed), len(data))
+    return Scanned(response, data, ends, bodies)
 
 
-_BIG = 65_536
-
-
-@dataclass(frozen=True, slots=True)
-class _Beginning:
-    """What several messages begin with: its bytes and what is in it."""
-
-    beginning: bytes
-    entries: tuple[Entry, ...]
-    references: dict[str, None]
-
-    def begins(self, data: bytes) -> bool:
-        return data.startswith(self.beginning)
-
-    def continued(self, rest: Response) -> Response:
-        """The whole message, of which ``rest`` has what comes after the beginning."""
-        fresh = [name for name in rest.references if name not in self.references]
-        return replace(
-            rest,
-            entries=(*self.entries, *rest.entries),
-            references=(*self.references, *fresh),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Scanned:
-    """A big message with the end of each of its resources."""
-
-    data: bytes
-    ends: list[int]
-    bodies: list[tuple[Entry, bytes]]
-    type_url: str
-
-    def in_common(self, other: _Scanned) -> _Beginning | None:
-        """The resources that both begin with, None when these are few."""
-        low, high = 0, len(self.ends)
-        while low < high:
-            middle = (low + high + 1) // 2
-            if other.data.startswith(self.data[: self.ends[middle - 1]]):
-                low = middle
-            else:
-                high = middle - 1
-        if not low or self.ends[low - 1] < _BIG:
-            return None
-        found = _response(self.type_url, "", "", self.bodies[:low], (), 0)
-        references = dict.fromkeys(found.references)
-        return _Beginning(self.data[: self.ends[low - 1]], found.entries, references)
-
-
-def _scan_state(data: bytes) -> Response:
+def scan_state(data: bytes) -> Response:
+    """A state-of-the-world ``DiscoveryResponse``."""
     version = type_url = nonce = ""
     bodies: list[tuple[Entry, bytes]] = []
     for number, value in fields(data):
@@ -282,10 +209,10 @@ def _scan_state(data: bytes) -> Response:
             type_url = value.decode()
         elif number == 5:
             nonce = value.decode()
-    return _response(type_url, nonce, version, bodies, (), len(data))
+    return response_of(type_url, nonce, version, bodies, (), len(data))
 
 
-def _response(
+def response_of(
     type_url: str,
     nonce: str,
     version: str,
@@ -293,6 +220,7 @@ def _response(
     removed: tuple[str, ...],
     size: int,
 ) -> Response:
+    """A response with the resources in ``bodies``."""
     found: dict[str, None] = {}
     names = _REFERENCES.get(type_url)
     if names is not None:

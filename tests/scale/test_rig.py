@@ -22,7 +22,8 @@ from benchmarks.scale.fleet import Place
 from benchmarks.scale.http2 import status_of
 from benchmarks.scale.peer import Peer, PeerOptions
 from benchmarks.scale.report import plot
-from benchmarks.scale.wire import CLUSTER, ENDPOINT, ROUTE, Scanner, delta_request, state_request
+from benchmarks.scale.scanner import Incoming, Message, Scanner
+from benchmarks.scale.wire import CLUSTER, ENDPOINT, ROUTE, Response, delta_request, state_request
 from lateen.api.parse import parse_object
 from lateen.api.resource import Resource
 from lateen.model.discovery import DiscoveryResource
@@ -49,21 +50,52 @@ def test_messages_that_begin_alike_are_read_as_if_alone(before: tuple[str, ...])
     common = [cluster(f"common{number}", 2000) for number in range(60)]
     scanner = Scanner(delta=True)
     for nonce, other in enumerate(before):
-        scanner.scan(encode_delta(CLUSTER, [*common, cluster(other, 10)], (), str(nonce)))
+        received(scanner, encode_delta(CLUSTER, [*common, cluster(other, 10)], (), str(nonce)))
+    message = encode_delta(CLUSTER, [*common, cluster("own", 10)], ("gone",), "n")
 
-    found = scanner.scan(encode_delta(CLUSTER, [*common, cluster("own", 10)], ("gone",), "n"))
+    (found,) = received(scanner, message)
 
     names = [*(item.name for item in common), "own"]
     assert [name for name, _ in found.entries] == names
     assert list(found.references) == names
     assert (found.type_url, found.nonce, found.removed) == (CLUSTER, "n", ("gone",))
+    assert found.size == len(message)
+
+
+def test_what_came_before_is_compared_and_not_kept() -> None:
+    scanner = Scanner(delta=True)
+    resources = [cluster(f"common{number}", 2000) for number in range(60)]
+    one = encode_delta(CLUSTER, resources, (), "n")
+    other = encode_delta(CLUSTER, [*resources[:-1], cluster("other", 2000)], (), "n")
+    for message in (one, one, other):
+        arrived(scanner, message)
+
+    again, different = arrived(scanner, one, other)
+
+    assert again.known is not None
+    assert (again.known.data, again.rest) == (one, b"")
+    assert different.known is not None
+    assert different.rest
+    assert scanner.scan(different).entries[-1][0] == "other"
+
+
+@pytest.mark.parametrize("piece", [1, 4, 5, 7, 16_384, 1_000_000])
+def test_messages_are_put_together_from_any_pieces(piece: int) -> None:
+    scanner = Scanner(delta=True)
+    names = ("first", "first", "second", "first", "second")
+    messages = [encode_delta(CLUSTER, [cluster(name, 70_000)], (), "n") for name in names]
+    messages.insert(2, b"")
+
+    found = arrived(scanner, *messages, piece=piece)
+
+    assert [whole(message) for message in found] == messages
 
 
 def test_state_of_the_world_responses_are_read() -> None:
     body = b"\x0a\x05names"  # field 1: the name
     item = DiscoveryResource(ROUTE, "names", "v", body)
 
-    found = Scanner(delta=False).scan(encode_state(ROUTE, [item], "n", "7"))
+    found = Scanner(delta=False).scan(Message(None, encode_state(ROUTE, [item], "n", "7")))
 
     assert (found.nonce, found.version, found.entries[0][0]) == ("n", "7", "names")
 
@@ -189,6 +221,27 @@ def test_plots_are_well_formed() -> None:
     drawn = ElementTree.fromstring(plot("a < b", "proxies", {"one": [(0, 1), (100, 3.5)]}))
 
     assert drawn.tag.endswith("svg")
+
+
+def arrived(scanner: Scanner, *messages: bytes, piece: int = 16_384) -> list[Message]:
+    """What a stream makes of gRPC messages that come in pieces of so many bytes."""
+    incoming, found = Incoming(scanner, "ns"), []
+    sent = memoryview(b"".join(b"\0" + len(m).to_bytes(4, "big") + m for m in messages))
+    for start in range(0, len(sent), piece):
+        part = sent[start : start + piece]
+        if not incoming.goes_on(part):
+            for message in incoming.add(part):
+                scanner.scan(message, "ns")
+                found.append(message)
+    return found
+
+
+def received(scanner: Scanner, message: bytes) -> list[Response]:
+    return [scanner.scan(each, "ns") for each in arrived(scanner, message)]
+
+
+def whole(message: Message) -> bytes:
+    return (message.known.data if message.known is not None else b"") + message.rest
 
 
 def cluster(name: str, size: int) -> DiscoveryResource:
