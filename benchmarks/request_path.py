@@ -21,9 +21,10 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from msgspec.structs import replace
 
 from lateen.ir.cluster import UpstreamProtocol
 from lateen.ir.listener import Listener, Reporter, Telemetry

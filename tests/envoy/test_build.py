@@ -6,8 +6,9 @@ import gc
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from lateen.api.resource import Provenance
 from lateen.envoy import build, decode, metadata

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from lateen.envoy import build, decode, protos, tcp
 from lateen.ir.listener import Reporter, TcpProxy, Telemetry, WeightedTcpCluster

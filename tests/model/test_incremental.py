@@ -187,7 +187,7 @@ steps = st.lists(st.lists(st.tuples(texts, st.booleans()), min_size=1, max_size=
 def value(item: object) -> object:
     """Services compared by value, maps without regard to order."""
     if isinstance(item, Service):
-        return tuple((f.name, value(getattr(item, f.name))) for f in fields(Service))
+        return tuple((name, value(getattr(item, name))) for name in Service.__struct_fields__)
     if isinstance(item, Mapping):
         return {key: value(each) for key, each in item.items()}
     return item

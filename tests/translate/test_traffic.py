@@ -12,11 +12,12 @@ import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
+from msgspec.structs import replace
 
 from lateen.api.parse import parse_documents
 from lateen.ir.listener import Listener

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from typing import Any
 
+import msgspec
 from envoy.extensions.filters.network.http_connection_manager.v3 import (
     http_connection_manager_pb2 as hcm_pb2,
 )
@@ -41,7 +41,7 @@ def connection_manager(source: HttpConnectionManager) -> bytes:
     grpc = source.codec != "HTTP1" and source.telemetry.metrics
     common, routing = source, b""
     if source.routes is not None:
-        common = dataclasses.replace(source, routes=None, route_name="")
+        common = msgspec.structs.replace(source, routes=None, route_name="")
         routing = _inline(source.routes)
     return b"".join(
         (

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import ipaddress
 from collections.abc import Iterable
 
+import msgspec
 from envoy.config.core.v3 import address_pb2, base_pb2
 from envoy.config.listener.v3 import listener_components_pb2 as components_pb2
 from envoy.config.listener.v3 import listener_pb2
@@ -48,7 +48,7 @@ def listener(source: Listener) -> listener_pb2.Listener:
 
 def listener_bytes(source: Listener) -> bytes:
     """`listener`, serialised; filter chains that did not change are not made again."""
-    bare = dataclasses.replace(source, filter_chains=(), default_filter_chain=None)
+    bare = msgspec.structs.replace(source, filter_chains=(), default_filter_chain=None)
     parts = [_settings_bytes(bare, _logs(source), _is_common(source))]
     parts += [values.delimited(_FIELD_CHAINS, _chains.get(c)) for c in source.filter_chains]
     if source.default_filter_chain is not None:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import functools
 import itertools
-from dataclasses import replace
 
 from envoy.config.core.v3 import extension_pb2
 from envoy.config.listener.v3 import listener_components_pb2
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from envoy.type.v3 import hash_policy_pb2
+from msgspec.structs import replace
 
 from lateen.envoy import protos, telemetry, tls, values
 from lateen.envoy.protos import TYPE_PREFIX

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from lateen.ir.origin import Origin
 from lateen.ir.tls import UpstreamTls
@@ -43,8 +44,7 @@ class UpstreamProtocol(enum.StrEnum):
     """Whatever the client spoke (``use_downstream_protocol_config``): sniffed ports."""
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceReference:
+class ServiceReference(msgspec.Struct, frozen=True, gc=False):
     """The service a cluster belongs to, for telemetry labels and for istioctl."""
 
     hostname: str
@@ -52,8 +52,7 @@ class ServiceReference:
     namespace: str
 
 
-@dataclass(frozen=True, slots=True)
-class SlowStart:
+class SlowStart(msgspec.Struct, frozen=True, gc=False):
     """Envoy ``SlowStartConfig``; ``window`` in seconds."""
 
     window: float
@@ -61,8 +60,7 @@ class SlowStart:
     aggression: float = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectionPool:
+class ConnectionPool(msgspec.Struct, frozen=True, gc=False):
     """Limits of connections and requests; None leaves Istio's default (no limit). Seconds."""
 
     max_connections: int | None = None
@@ -83,8 +81,7 @@ class ConnectionPool:
     retry_budget_min_concurrency: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class OutlierDetection:
+class OutlierDetection(msgspec.Struct, frozen=True, gc=False):
     """Envoy ``OutlierDetection``; None leaves Envoy's default. Seconds and percents."""
 
     consecutive_5xx: int | None = None
@@ -97,8 +94,7 @@ class OutlierDetection:
     min_health_percent: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(msgspec.Struct, frozen=True, gc=False):
     """One address of a cluster."""
 
     address: str
@@ -111,8 +107,7 @@ class Endpoint:
     hostname: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class LocalityEndpoints:
+class LocalityEndpoints(msgspec.Struct, frozen=True, gc=False):
     """Endpoints of one locality at one priority; ``weight`` 0 means unweighted."""
 
     endpoints: tuple[Endpoint, ...]
@@ -121,8 +116,7 @@ class LocalityEndpoints:
     weight: int = 0
 
 
-@dataclass(frozen=True, slots=True, weakref_slot=True)
-class LoadAssignment:
+class LoadAssignment(msgspec.Struct, frozen=True, weakref=True):
     """Endpoints of a cluster (Envoy ``ClusterLoadAssignment``)."""
 
     cluster: str
@@ -130,8 +124,7 @@ class LoadAssignment:
     overprovisioning_factor: int | None = None
 
 
-@dataclass(frozen=True, slots=True, weakref_slot=True)
-class Cluster:
+class Cluster(msgspec.Struct, frozen=True, weakref=True):
     """Envoy ``Cluster``. Timeouts in seconds."""
 
     name: str
@@ -168,4 +161,4 @@ class Cluster:
     subset: str = ""
     external: bool = False
     origins: tuple[Origin, ...] = ()
-    extra_metadata: Mapping[str, str] = field(default_factory=dict)
+    extra_metadata: Mapping[str, str] = msgspec.field(default_factory=dict)

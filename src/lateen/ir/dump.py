@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 
+import msgspec
 import yaml
 
 from lateen.api.findings import FieldPath, Finding
@@ -22,15 +22,13 @@ _FILTERS = {"HttpConnectionManager", "TcpProxy"}
 
 
 @cache
-def _defaults(kind: type) -> tuple[tuple[str, object], ...]:
+def _defaults(kind: type[msgspec.Struct]) -> tuple[tuple[str, object], ...]:
     rows: list[tuple[str, object]] = []
-    for entry in fields(kind):
-        if entry.default is not MISSING:
-            rows.append((entry.name, entry.default))
-        elif entry.default_factory is not MISSING:
+    for entry in msgspec.structs.fields(kind):
+        if entry.default_factory is not msgspec.NODEFAULT:
             rows.append((entry.name, entry.default_factory()))
         else:
-            rows.append((entry.name, MISSING))
+            rows.append((entry.name, entry.default))
     return tuple(rows)
 
 
@@ -58,14 +56,14 @@ def plain(value: object) -> object:
         return value.value
     if isinstance(value, bytes):
         return value.decode("utf-8", errors="backslashreplace")
-    if is_dataclass(value) and not isinstance(value, type):
+    if isinstance(value, msgspec.Struct):
         shown: dict[str, object] = {}
         name = type(value).__name__
         if name in _ACTIONS or name in _FILTERS:
             shown["kind"] = name
         for field_name, default in _defaults(type(value)):
             content = getattr(value, field_name)
-            if default is MISSING or content != default:
+            if default is msgspec.NODEFAULT or content != default:
                 shown[field_name] = plain(content)
         return shown
     if isinstance(value, Mapping):

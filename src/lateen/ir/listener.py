@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+
+import msgspec
 
 from lateen.ir.origin import Origin
 from lateen.ir.route import HashPolicy, RouteConfiguration
@@ -24,8 +25,7 @@ class Reporter(enum.StrEnum):
     DESTINATION = "destination"
 
 
-@dataclass(frozen=True, slots=True)
-class Telemetry:
+class Telemetry(msgspec.Struct, frozen=True, gc=False):
     """What a chain reports. ``mutual_tls`` says which security policy a server-side chain has."""
 
     reporter: Reporter
@@ -34,8 +34,7 @@ class Telemetry:
     metrics: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class HttpConnectionManager:
+class HttpConnectionManager(msgspec.Struct, frozen=True, gc=False):
     """Envoy ``HttpConnectionManager``. One of ``route_name`` (RDS) and ``routes`` is set."""
 
     stat_prefix: str
@@ -65,16 +64,14 @@ class HttpConnectionManager:
     """Clusters that the proxy does not have are fetched when a request is routed to them."""
 
 
-@dataclass(frozen=True, slots=True)
-class WeightedTcpCluster:
+class WeightedTcpCluster(msgspec.Struct, frozen=True, gc=False):
     """One destination of opaque TCP."""
 
     cluster: str
     weight: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class TcpProxy:
+class TcpProxy(msgspec.Struct, frozen=True, gc=False):
     """Envoy ``TcpProxy``; seconds."""
 
     stat_prefix: str
@@ -93,8 +90,7 @@ class TcpProxy:
 NetworkFilter = HttpConnectionManager | TcpProxy
 
 
-@dataclass(frozen=True, slots=True)
-class ChainMatch:
+class ChainMatch(msgspec.Struct, frozen=True, gc=False):
     """Envoy ``FilterChainMatch``."""
 
     destination_port: int = 0
@@ -106,8 +102,7 @@ class ChainMatch:
     application_protocols: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, weakref_slot=True)
-class FilterChain:
+class FilterChain(msgspec.Struct, frozen=True, weakref=True):
     """One filter chain; its last filter is terminal."""
 
     name: str
@@ -119,8 +114,7 @@ class FilterChain:
     origins: tuple[Origin, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, weakref_slot=True)
-class Listener:
+class Listener(msgspec.Struct, frozen=True, weakref=True):
     """Envoy ``Listener``. Inspectors run on all ports but those listed as excluded."""
 
     name: str

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import msgspec
 
 from lateen.api.findings import FieldPath
 from lateen.api.resource import ObjectKey, Provenance
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(msgspec.Struct, frozen=True, gc=False):
     """The object (and the field in it) that asked for something, and the reason in words.
 
     ``key`` is None for what the mesh does by default; ``reason`` then names the default.
@@ -18,7 +17,7 @@ class Origin:
     reason: str
     key: ObjectKey | None = None
     path: FieldPath = ()
-    provenance: Provenance = field(default_factory=Provenance)
+    provenance: Provenance = msgspec.field(default_factory=Provenance)
 
     @property
     def config_path(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from lateen.api.findings import Finding
 from lateen.ir.cluster import Cluster, LoadAssignment
@@ -10,8 +10,7 @@ from lateen.ir.listener import Listener
 from lateen.ir.route import RouteConfiguration
 
 
-@dataclass(frozen=True, slots=True)
-class ProxyConfiguration:
+class ProxyConfiguration(msgspec.Struct, frozen=True, gc=False):
     """Everything proxies of one scope shall run, and what was found wrong on the way."""
 
     clusters: tuple[Cluster, ...] = ()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+
+import msgspec
 
 from lateen.ir.origin import Origin
 
@@ -19,8 +20,7 @@ class MatchKind(enum.StrEnum):
     SUFFIX = "suffix"
 
 
-@dataclass(frozen=True, slots=True)
-class StringMatch:
+class StringMatch(msgspec.Struct, frozen=True, gc=False):
     """One comparison of a text."""
 
     kind: MatchKind
@@ -38,8 +38,7 @@ class PathKind(enum.StrEnum):
     REGEX = "regex"
 
 
-@dataclass(frozen=True, slots=True)
-class PathMatch:
+class PathMatch(msgspec.Struct, frozen=True, gc=False):
     """Comparison of the request's path."""
 
     kind: PathKind = PathKind.PREFIX
@@ -47,8 +46,7 @@ class PathMatch:
     ignore_case: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class HeaderMatch:
+class HeaderMatch(msgspec.Struct, frozen=True, gc=False):
     """Comparison of one header (or pseudo-header such as ``:method``)."""
 
     name: str
@@ -57,8 +55,7 @@ class HeaderMatch:
     missing_as_empty: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimMatch:
+class ClaimMatch(msgspec.Struct, frozen=True, gc=False):
     """Comparison of a verified JWT claim: ``path`` from the token's payload downwards."""
 
     path: tuple[str, ...]
@@ -66,16 +63,14 @@ class ClaimMatch:
     invert: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class QueryMatch:
+class QueryMatch(msgspec.Struct, frozen=True, gc=False):
     """Comparison of one query parameter."""
 
     name: str
     match: StringMatch
 
 
-@dataclass(frozen=True, slots=True)
-class RouteMatch:
+class RouteMatch(msgspec.Struct, frozen=True, gc=False):
     """Everything a request must satisfy (AND)."""
 
     path: PathMatch = PathMatch()
@@ -85,16 +80,14 @@ class RouteMatch:
     grpc: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class HeaderValue:
+class HeaderValue(msgspec.Struct, frozen=True, gc=False):
     """A header to write."""
 
     name: str
     value: str
 
 
-@dataclass(frozen=True, slots=True)
-class HeaderOperations:
+class HeaderOperations(msgspec.Struct, frozen=True, gc=False):
     """Changes of headers, in Istio's order: set, add, remove."""
 
     request_set: tuple[HeaderValue, ...] = ()
@@ -116,8 +109,7 @@ class HeaderOperations:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class WeightedCluster:
+class WeightedCluster(msgspec.Struct, frozen=True, gc=False):
     """One destination of a route. ``host_rewrite`` replaces the Host header for it."""
 
     cluster: str
@@ -126,8 +118,7 @@ class WeightedCluster:
     host_rewrite: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
+class RetryPolicy(msgspec.Struct, frozen=True, gc=False):
     """Envoy ``RetryPolicy``; seconds."""
 
     attempts: int = 2
@@ -140,16 +131,14 @@ class RetryPolicy:
     previous_priorities: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Mirror:
+class Mirror(msgspec.Struct, frozen=True, gc=False):
     """A copy of requests to another cluster; ``percent`` from 0 to 100."""
 
     cluster: str
     percent: float = 100.0
 
 
-@dataclass(frozen=True, slots=True)
-class HashPolicy:
+class HashPolicy(msgspec.Struct, frozen=True, gc=False):
     """What consistent hashing looks at: exactly one field is set. ``cookie_ttl`` in seconds."""
 
     header: str = ""
@@ -161,8 +150,7 @@ class HashPolicy:
     query_parameter: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(msgspec.Struct, frozen=True, gc=False):
     """Injected delay (seconds) and abort (HTTP or gRPC status), each with its percentage."""
 
     delay: float = 0.0
@@ -172,8 +160,7 @@ class Fault:
     abort_percent: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Cors:
+class Cors(msgspec.Struct, frozen=True, gc=False):
     """Cross-origin policy; ``max_age`` in seconds."""
 
     allow_origins: tuple[StringMatch, ...] = ()
@@ -185,8 +172,7 @@ class Cors:
     forward_not_matching_preflights: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Forward:
+class Forward(msgspec.Struct, frozen=True, gc=False):
     """Send the request on. ``timeout`` in seconds, 0 disables it."""
 
     clusters: tuple[WeightedCluster, ...]
@@ -204,8 +190,7 @@ class Forward:
     websocket: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Redirect:
+class Redirect(msgspec.Struct, frozen=True, gc=False):
     """Answer with a redirect."""
 
     code: int = 301
@@ -216,24 +201,21 @@ class Redirect:
     prefix_rewrite: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class DirectResponse:
+class DirectResponse(msgspec.Struct, frozen=True, gc=False):
     """Answer without an upstream."""
 
     status: int
     body: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class NoAction:
+class NoAction(msgspec.Struct, frozen=True, gc=False):
     """A match without a valid action: Envoy answers 404-like; kept so that order stays right."""
 
 
 Action = Forward | Redirect | DirectResponse | NoAction
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(msgspec.Struct, frozen=True, gc=False):
     """One entry of a virtual host."""
 
     name: str
@@ -248,8 +230,7 @@ class Route:
     origins: tuple[Origin, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, weakref_slot=True)
-class VirtualHost:
+class VirtualHost(msgspec.Struct, frozen=True, weakref=True):
     """Routes of a set of host names."""
 
     name: str
@@ -260,8 +241,7 @@ class VirtualHost:
     origins: tuple[Origin, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, weakref_slot=True)
-class RouteConfiguration:
+class RouteConfiguration(msgspec.Struct, frozen=True, weakref=True):
     """Envoy ``RouteConfiguration``."""
 
     name: str

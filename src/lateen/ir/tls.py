@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+
+import msgspec
 
 WORKLOAD_CERTIFICATE = "default"
 """SDS name of the workload's own certificate and key."""
@@ -19,8 +20,7 @@ class ClientCertificate(enum.StrEnum):
     REQUIRED = "required"
 
 
-@dataclass(frozen=True, slots=True)
-class DownstreamTls:
+class DownstreamTls(msgspec.Struct, frozen=True, gc=False):
     """TLS termination (Envoy ``DownstreamTlsContext``)."""
 
     certificates: tuple[str, ...] = (WORKLOAD_CERTIFICATE,)
@@ -46,8 +46,7 @@ class DownstreamTls:
     """Path of a CA file, when a Gateway names one."""
 
 
-@dataclass(frozen=True, slots=True)
-class UpstreamTls:
+class UpstreamTls(msgspec.Struct, frozen=True, gc=False):
     """TLS origination (Envoy ``UpstreamTlsContext``)."""
 
     certificate: str = ""

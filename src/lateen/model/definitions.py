@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+
+from msgspec.structs import replace
 
 from lateen.api.core.service import Service as KubernetesService
 from lateen.api.core.service import ServicePort as KubernetesPort
@@ -268,7 +269,7 @@ def _host_taken(resource: Resource, hostname: str, winner: Resource) -> Finding:
     )
 
 
-_FIELDS = tuple(field.name for field in fields(Service))
+_FIELDS = Service.__struct_fields__
 
 
 def same_service(left: Service, right: Service) -> bool:

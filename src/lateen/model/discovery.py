@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+import msgspec
 import xxhash
 
 from lateen.api.resource import ObjectKey
@@ -23,8 +23,7 @@ TYPES_IN_PUSH_ORDER = (CLUSTER, ENDPOINT, LISTENER, ROUTE, VIRTUAL_HOST, SECRET,
 configurations before their virtual hosts, which Envoy takes only for those it has."""
 
 
-@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
-class DiscoveryResource:
+class DiscoveryResource(msgspec.Struct, frozen=True, eq=False, weakref=True):
     """One xDS resource, serialised once.
 
     ``version`` is `version_of` ``body``; ``body`` is the serialised Envoy

@@ -38,6 +38,9 @@ class _Namespace:
     """Policies with a selector, oldest first."""
 
 
+_NOTHING = _Namespace()
+
+
 class PeerAuthentications:
     """All PeerAuthentications of a snapshot; the oldest of each scope holds."""
 
@@ -63,7 +66,7 @@ class PeerAuthentications:
     def policies(self, namespace: str) -> tuple[Resource | None, ...]:
         """All that modes of workloads in ``namespace`` follow from, in a fixed order: the
         policies of the mesh and of the namespace (or None), then those with a selector."""
-        own = self._namespaces.get(namespace, _Namespace())
+        own = self._namespaces.get(namespace, _NOTHING)
         return (self._wide(self._root), own.wide, *own.narrow)
 
     def effective(self, namespace: str, labels: Mapping[str, str]) -> EffectivePeerAuthentication:
@@ -77,7 +80,7 @@ class PeerAuthentications:
             sources.append(self._wide(namespace))
         mode = self.namespace_mode(namespace)
         ports: dict[int, MutualTLSMode] = {}
-        for policy in self._namespaces.get(namespace, _Namespace()).narrow:
+        for policy in self._namespaces.get(namespace, _NOTHING).narrow:
             if selects(workload_selector(policy.object) or {}, labels):
                 sources.append(policy)
                 mode = _override(mode, policy)
@@ -94,7 +97,7 @@ class PeerAuthentications:
         return found.mode if port is None else found.port_mode(port)
 
     def _wide(self, namespace: str) -> Resource | None:
-        return self._namespaces.get(namespace, _Namespace()).wide
+        return self._namespaces.get(namespace, _NOTHING).wide
 
 
 def peer_authentications(snapshot: Snapshot) -> PeerAuthentications:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from lateen.api.resource import ObjectKey, Provenance
 
@@ -83,8 +84,7 @@ class Health(enum.StrEnum):
     DRAINING = "Draining"
 
 
-@dataclass(frozen=True, slots=True)
-class Locality:
+class Locality(msgspec.Struct, frozen=True, gc=False):
     """Region, zone and sub-zone; empty text where unknown."""
 
     region: str = ""
@@ -92,8 +92,7 @@ class Locality:
     sub_zone: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class ServicePort:
+class ServicePort(msgspec.Struct, frozen=True, gc=False):
     """One port of a service. ``target_port`` is a number, a container port's name, or None."""
 
     name: str
@@ -103,8 +102,7 @@ class ServicePort:
     node_port: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class WorkloadIdentity:
+class WorkloadIdentity(msgspec.Struct, frozen=True, gc=False):
     """Who an endpoint or a proxy is: the facts of telemetry labels and of the SPIFFE identity."""
 
     namespace: str
@@ -123,8 +121,7 @@ class WorkloadIdentity:
         return f"spiffe://{self.trust_domain}/ns/{self.namespace}/sa/{self.service_account}"
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(msgspec.Struct, frozen=True, gc=False):
     """One address behind one port of one service."""
 
     address: str
@@ -132,7 +129,7 @@ class Endpoint:
     port: int
     service_port: str
     """Name of the `ServicePort` it serves."""
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = msgspec.field(default_factory=dict)
     locality: Locality = Locality()
     weight: int = 1
     health: Health = Health.HEALTHY
@@ -147,8 +144,7 @@ class Endpoint:
     """The Pod or WorkloadEntry behind it."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Service:
+class Service(msgspec.Struct, frozen=True, gc=False, eq=False):
     """A host name of the mesh with its ports. Compared by identity, see `Resource`."""
 
     hostname: str
@@ -164,9 +160,9 @@ class Service:
     whose DNS the mesh answers (``Scope.dns_capture``) ever send to them."""
     mesh_external: bool = False
     export_to: frozenset[str] = frozenset({"*"})
-    labels: Mapping[str, str] = field(default_factory=dict)
-    annotations: Mapping[str, str] = field(default_factory=dict)
-    selector: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = msgspec.field(default_factory=dict)
+    annotations: Mapping[str, str] = msgspec.field(default_factory=dict)
+    selector: Mapping[str, str] = msgspec.field(default_factory=dict)
     service_accounts: tuple[str, ...] = ()
     """SPIFFE identities (or SANs of a ServiceEntry) that clients accept."""
     creation_timestamp: str = ""
@@ -177,7 +173,7 @@ class Service:
     traffic_distribution: str = ""
     """``PreferClose``, ``PreferSameZone``, ``PreferSameNode`` or empty."""
     key: ObjectKey | None = None
-    provenance: Provenance = field(default_factory=Provenance)
+    provenance: Provenance = msgspec.field(default_factory=Provenance)
 
     @property
     def headless(self) -> bool:

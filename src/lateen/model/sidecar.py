@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from lateen.api.networking.sidecar import IstioEgressListener, OutboundTrafficPolicy, Sidecar
 from lateen.api.resource import Resource

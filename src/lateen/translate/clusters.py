@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from lateen.api.base import duration_seconds
 from lateen.api.networking.destination_rule import ConnectionPoolSettings, LoadBalancerSettings

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from math import ceil
+
+from msgspec.structs import replace
 
 from lateen.ir import cluster as ir
 from lateen.model.proxy import ProxyType

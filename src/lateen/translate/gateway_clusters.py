@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from lateen.ir.cluster import Cluster, ClusterType, LoadAssignment, UpstreamProtocol
 from lateen.translate import clusters, endpoints, names

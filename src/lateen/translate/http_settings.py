@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from lateen.api.meshconfig.mesh_config import MeshConfig
 from lateen.ir.listener import HttpConnectionManager

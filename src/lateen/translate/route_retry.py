@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from lateen.api.base import duration_seconds
 from lateen.api.networking.virtual_service import HTTPRetry

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from lateen.ir.origin import Origin
 from lateen.ir.route import (
@@ -70,8 +72,7 @@ def route_configuration(view: View, name: str, known: Known | None = None) -> Ro
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+class _Entry(msgspec.Struct, frozen=True, gc=False):
     """A virtual host to be: for a service, or for a host that only a VirtualService knows."""
 
     hostname: str

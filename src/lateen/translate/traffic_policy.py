@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from lateen.api.base import duration_seconds
 from lateen.api.meshconfig.mesh_config import DefaultTrafficPolicy
@@ -22,8 +24,7 @@ from lateen.api.networking.destination_rule import (
 from lateen.ir import cluster as ir
 
 
-@dataclass(frozen=True, slots=True)
-class EffectivePolicy:
+class EffectivePolicy(msgspec.Struct, frozen=True, gc=False):
     """The settings that hold for one cluster, block by block; None where nobody set one."""
 
     load_balancer: LoadBalancerSettings | None = None
