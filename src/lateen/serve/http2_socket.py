@@ -34,9 +34,10 @@ _METHODS = {
     f"/{SERVICE}/DeltaAggregatedResources": Dialect.DELTA,
     f"/{SERVICE}/StreamAggregatedResources": Dialect.STATE,
 }
-_READS = 16
-"""Reads of one connection before others get their turn."""
+_READS = 4
+"""Buffers read of one connection before others get their turn."""
 _READ = 65_536
+"""Bytes of the buffer; frames that are whole in it are not copied."""
 _FULL_RECORD = 16_384
 """Bytes of a TLS record as large as they get (RFC 8446, section 5.1): more follows at once, mostly,
 and a read too many costs less than a turn of the loop."""
@@ -231,21 +232,17 @@ class Http2Socket:
         return self._fd >= 0
 
     def _read(self) -> None:
-        secured, http2 = self._socket, self._http2
+        http2 = self._http2
         for _ in range(_READS):
-            try:
-                size = secured.recv_into(_BUFFER)
-            except (*_WANTED, ssl.SSLWantWriteError):
-                break
-            if not size:
+            size, more, ended = self._take_in()
+            if size:
+                http2.receive(_VIEW[:size])
+                if self._fd < 0 or self._closing:
+                    return
+            if ended:
                 self.close()
                 return
-            http2.receive(_VIEW[:size])
-            if self._fd < 0 or self._closing:
-                return
-            if self._paused:
-                break
-            if size < _FULL_RECORD and not secured.pending():
+            if not more or self._paused:
                 break
         else:
             # What TLS has read already does not wake the loop.
@@ -256,6 +253,22 @@ class Http2Socket:
         self._pinged = False
         if not http2.idle:
             self.flush()
+
+    def _take_in(self) -> tuple[int, bool, bool]:
+        """Fill the buffer from the socket: how many bytes there are, whether more may be had at
+        once, and whether the client has ended the connection."""
+        secured, size = self._socket, 0
+        while _READ - size >= _FULL_RECORD:
+            try:
+                got = secured.recv_into(_VIEW[size:])
+            except (*_WANTED, ssl.SSLWantWriteError):
+                return size, False, False
+            if not got:
+                return size, False, True
+            size += got
+            if got < _FULL_RECORD and not secured.pending():
+                return size, False, False
+        return size, True, False
 
     def _continue(self) -> None:
         self._continues = False

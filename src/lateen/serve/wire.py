@@ -172,19 +172,15 @@ def encode_delta(
     """A ``DeltaDiscoveryResponse``."""
     kind = _field(1, type_url.encode())
     parts = [_field(1, version.encode())] if version else []
-    parts.extend(
-        _field(
-            2,
-            b"".join(
-                (
-                    _field(1, resource.version.encode()),
-                    _field(2, kind + _field(2, resource.body)),
-                    _field(3, resource.name.encode()),
-                )
-            ),
-        )
-        for resource in resources
-    )
+    for resource in resources:
+        # Bodies are copied once, when all is joined.
+        body, number = resource.body, _field(1, resource.version.encode())
+        name = _field(3, resource.name.encode())
+        value = _head(2, len(body))
+        size = len(kind) + len(value) + len(body)
+        packed = _head(2, size)
+        whole = _head(2, len(number) + len(packed) + size + len(name))
+        parts += (whole, number, packed, kind, value, body, name)
     parts.append(_field(4, type_url.encode()))
     parts.append(_field(5, nonce.encode()))
     parts.extend(_field(6, name.encode()) for name in removed)
@@ -197,7 +193,10 @@ def encode_state(
     """A state-of-the-world ``DiscoveryResponse``."""
     kind = _field(1, type_url.encode())
     parts = [_field(1, version.encode())]
-    parts.extend(_field(2, kind + _field(2, resource.body)) for resource in resources)
+    for resource in resources:
+        value = _head(2, len(resource.body))
+        whole = _head(2, len(kind) + len(value) + len(resource.body))
+        parts += (whole, kind, value, resource.body)
     parts.append(_field(4, type_url.encode()))
     parts.append(_field(5, nonce.encode()))
     return b"".join(parts)
@@ -251,7 +250,13 @@ def mentions(body: bytes, text: str) -> bool:
 
 
 def _field(number: int, content: bytes) -> bytes:
-    return bytes((number << 3 | 2,)) + _varint(len(content)) + content
+    return _head(number, len(content)) + content
+
+
+@functools.lru_cache(maxsize=8192)
+def _head(number: int, size: int) -> bytes:
+    """What comes before ``size`` bytes of a field: its tag and its length."""
+    return bytes((number << 3 | 2,)) + _varint(size)
 
 
 def _varint(value: int) -> bytes:
