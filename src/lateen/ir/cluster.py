@@ -44,7 +44,7 @@ class UpstreamProtocol(enum.StrEnum):
     """Whatever the client spoke (``use_downstream_protocol_config``): sniffed ports."""
 
 
-class ServiceReference(msgspec.Struct, frozen=True, gc=False):
+class ServiceReference(msgspec.Struct, frozen=True):
     """The service a cluster belongs to, for telemetry labels and for istioctl."""
 
     hostname: str
@@ -52,7 +52,7 @@ class ServiceReference(msgspec.Struct, frozen=True, gc=False):
     namespace: str
 
 
-class SlowStart(msgspec.Struct, frozen=True, gc=False):
+class SlowStart(msgspec.Struct, frozen=True):
     """Envoy ``SlowStartConfig``; ``window`` in seconds."""
 
     window: float
@@ -60,7 +60,7 @@ class SlowStart(msgspec.Struct, frozen=True, gc=False):
     aggression: float = 1.0
 
 
-class ConnectionPool(msgspec.Struct, frozen=True, gc=False):
+class ConnectionPool(msgspec.Struct, frozen=True):
     """Limits of connections and requests; None leaves Istio's default (no limit). Seconds."""
 
     max_connections: int | None = None
@@ -81,7 +81,7 @@ class ConnectionPool(msgspec.Struct, frozen=True, gc=False):
     retry_budget_min_concurrency: int | None = None
 
 
-class OutlierDetection(msgspec.Struct, frozen=True, gc=False):
+class OutlierDetection(msgspec.Struct, frozen=True):
     """Envoy ``OutlierDetection``; None leaves Envoy's default. Seconds and percents."""
 
     consecutive_5xx: int | None = None
@@ -94,7 +94,7 @@ class OutlierDetection(msgspec.Struct, frozen=True, gc=False):
     min_health_percent: int = 0
 
 
-class Endpoint(msgspec.Struct, frozen=True, gc=False):
+class Endpoint(msgspec.Struct, frozen=True):
     """One address of a cluster."""
 
     address: str
@@ -107,7 +107,7 @@ class Endpoint(msgspec.Struct, frozen=True, gc=False):
     hostname: str = ""
 
 
-class LocalityEndpoints(msgspec.Struct, frozen=True, gc=False):
+class LocalityEndpoints(msgspec.Struct, frozen=True):
     """Endpoints of one locality at one priority; ``weight`` 0 means unweighted."""
 
     endpoints: tuple[Endpoint, ...]

@@ -25,7 +25,7 @@ class Reporter(enum.StrEnum):
     DESTINATION = "destination"
 
 
-class Telemetry(msgspec.Struct, frozen=True, gc=False):
+class Telemetry(msgspec.Struct, frozen=True):
     """What a chain reports. ``mutual_tls`` says which security policy a server-side chain has."""
 
     reporter: Reporter
@@ -34,7 +34,7 @@ class Telemetry(msgspec.Struct, frozen=True, gc=False):
     metrics: bool = True
 
 
-class HttpConnectionManager(msgspec.Struct, frozen=True, gc=False):
+class HttpConnectionManager(msgspec.Struct, frozen=True):
     """Envoy ``HttpConnectionManager``. One of ``route_name`` (RDS) and ``routes`` is set."""
 
     stat_prefix: str
@@ -64,14 +64,14 @@ class HttpConnectionManager(msgspec.Struct, frozen=True, gc=False):
     """Clusters that the proxy does not have are fetched when a request is routed to them."""
 
 
-class WeightedTcpCluster(msgspec.Struct, frozen=True, gc=False):
+class WeightedTcpCluster(msgspec.Struct, frozen=True):
     """One destination of opaque TCP."""
 
     cluster: str
     weight: int = 1
 
 
-class TcpProxy(msgspec.Struct, frozen=True, gc=False):
+class TcpProxy(msgspec.Struct, frozen=True):
     """Envoy ``TcpProxy``; seconds."""
 
     stat_prefix: str
@@ -90,7 +90,7 @@ class TcpProxy(msgspec.Struct, frozen=True, gc=False):
 NetworkFilter = HttpConnectionManager | TcpProxy
 
 
-class ChainMatch(msgspec.Struct, frozen=True, gc=False):
+class ChainMatch(msgspec.Struct, frozen=True):
     """Envoy ``FilterChainMatch``."""
 
     destination_port: int = 0

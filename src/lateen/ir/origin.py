@@ -8,7 +8,7 @@ from lateen.api.findings import FieldPath
 from lateen.api.resource import ObjectKey, Provenance
 
 
-class Origin(msgspec.Struct, frozen=True, gc=False):
+class Origin(msgspec.Struct, frozen=True):
     """The object (and the field in it) that asked for something, and the reason in words.
 
     ``key`` is None for what the mesh does by default; ``reason`` then names the default.

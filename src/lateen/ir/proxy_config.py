@@ -10,7 +10,7 @@ from lateen.ir.listener import Listener
 from lateen.ir.route import RouteConfiguration
 
 
-class ProxyConfiguration(msgspec.Struct, frozen=True, gc=False):
+class ProxyConfiguration(msgspec.Struct, frozen=True):
     """Everything proxies of one scope shall run, and what was found wrong on the way."""
 
     clusters: tuple[Cluster, ...] = ()

@@ -20,7 +20,7 @@ class MatchKind(enum.StrEnum):
     SUFFIX = "suffix"
 
 
-class StringMatch(msgspec.Struct, frozen=True, gc=False):
+class StringMatch(msgspec.Struct, frozen=True):
     """One comparison of a text."""
 
     kind: MatchKind
@@ -38,7 +38,7 @@ class PathKind(enum.StrEnum):
     REGEX = "regex"
 
 
-class PathMatch(msgspec.Struct, frozen=True, gc=False):
+class PathMatch(msgspec.Struct, frozen=True):
     """Comparison of the request's path."""
 
     kind: PathKind = PathKind.PREFIX
@@ -46,7 +46,7 @@ class PathMatch(msgspec.Struct, frozen=True, gc=False):
     ignore_case: bool = False
 
 
-class HeaderMatch(msgspec.Struct, frozen=True, gc=False):
+class HeaderMatch(msgspec.Struct, frozen=True):
     """Comparison of one header (or pseudo-header such as ``:method``)."""
 
     name: str
@@ -55,7 +55,7 @@ class HeaderMatch(msgspec.Struct, frozen=True, gc=False):
     missing_as_empty: bool = False
 
 
-class ClaimMatch(msgspec.Struct, frozen=True, gc=False):
+class ClaimMatch(msgspec.Struct, frozen=True):
     """Comparison of a verified JWT claim: ``path`` from the token's payload downwards."""
 
     path: tuple[str, ...]
@@ -63,14 +63,14 @@ class ClaimMatch(msgspec.Struct, frozen=True, gc=False):
     invert: bool = False
 
 
-class QueryMatch(msgspec.Struct, frozen=True, gc=False):
+class QueryMatch(msgspec.Struct, frozen=True):
     """Comparison of one query parameter."""
 
     name: str
     match: StringMatch
 
 
-class RouteMatch(msgspec.Struct, frozen=True, gc=False):
+class RouteMatch(msgspec.Struct, frozen=True):
     """Everything a request must satisfy (AND)."""
 
     path: PathMatch = PathMatch()
@@ -80,14 +80,14 @@ class RouteMatch(msgspec.Struct, frozen=True, gc=False):
     grpc: bool = False
 
 
-class HeaderValue(msgspec.Struct, frozen=True, gc=False):
+class HeaderValue(msgspec.Struct, frozen=True):
     """A header to write."""
 
     name: str
     value: str
 
 
-class HeaderOperations(msgspec.Struct, frozen=True, gc=False):
+class HeaderOperations(msgspec.Struct, frozen=True):
     """Changes of headers, in Istio's order: set, add, remove."""
 
     request_set: tuple[HeaderValue, ...] = ()
@@ -109,7 +109,7 @@ class HeaderOperations(msgspec.Struct, frozen=True, gc=False):
         )
 
 
-class WeightedCluster(msgspec.Struct, frozen=True, gc=False):
+class WeightedCluster(msgspec.Struct, frozen=True):
     """One destination of a route. ``host_rewrite`` replaces the Host header for it."""
 
     cluster: str
@@ -118,7 +118,7 @@ class WeightedCluster(msgspec.Struct, frozen=True, gc=False):
     host_rewrite: str = ""
 
 
-class RetryPolicy(msgspec.Struct, frozen=True, gc=False):
+class RetryPolicy(msgspec.Struct, frozen=True):
     """Envoy ``RetryPolicy``; seconds."""
 
     attempts: int = 2
@@ -131,14 +131,14 @@ class RetryPolicy(msgspec.Struct, frozen=True, gc=False):
     previous_priorities: bool = False
 
 
-class Mirror(msgspec.Struct, frozen=True, gc=False):
+class Mirror(msgspec.Struct, frozen=True):
     """A copy of requests to another cluster; ``percent`` from 0 to 100."""
 
     cluster: str
     percent: float = 100.0
 
 
-class HashPolicy(msgspec.Struct, frozen=True, gc=False):
+class HashPolicy(msgspec.Struct, frozen=True):
     """What consistent hashing looks at: exactly one field is set. ``cookie_ttl`` in seconds."""
 
     header: str = ""
@@ -150,7 +150,7 @@ class HashPolicy(msgspec.Struct, frozen=True, gc=False):
     query_parameter: str = ""
 
 
-class Fault(msgspec.Struct, frozen=True, gc=False):
+class Fault(msgspec.Struct, frozen=True):
     """Injected delay (seconds) and abort (HTTP or gRPC status), each with its percentage."""
 
     delay: float = 0.0
@@ -160,7 +160,7 @@ class Fault(msgspec.Struct, frozen=True, gc=False):
     abort_percent: float = 0.0
 
 
-class Cors(msgspec.Struct, frozen=True, gc=False):
+class Cors(msgspec.Struct, frozen=True):
     """Cross-origin policy; ``max_age`` in seconds."""
 
     allow_origins: tuple[StringMatch, ...] = ()
@@ -172,7 +172,7 @@ class Cors(msgspec.Struct, frozen=True, gc=False):
     forward_not_matching_preflights: bool = True
 
 
-class Forward(msgspec.Struct, frozen=True, gc=False):
+class Forward(msgspec.Struct, frozen=True):
     """Send the request on. ``timeout`` in seconds, 0 disables it."""
 
     clusters: tuple[WeightedCluster, ...]
@@ -190,7 +190,7 @@ class Forward(msgspec.Struct, frozen=True, gc=False):
     websocket: bool = True
 
 
-class Redirect(msgspec.Struct, frozen=True, gc=False):
+class Redirect(msgspec.Struct, frozen=True):
     """Answer with a redirect."""
 
     code: int = 301
@@ -201,21 +201,21 @@ class Redirect(msgspec.Struct, frozen=True, gc=False):
     prefix_rewrite: str = ""
 
 
-class DirectResponse(msgspec.Struct, frozen=True, gc=False):
+class DirectResponse(msgspec.Struct, frozen=True):
     """Answer without an upstream."""
 
     status: int
     body: bytes = b""
 
 
-class NoAction(msgspec.Struct, frozen=True, gc=False):
+class NoAction(msgspec.Struct, frozen=True):
     """A match without a valid action: Envoy answers 404-like; kept so that order stays right."""
 
 
 Action = Forward | Redirect | DirectResponse | NoAction
 
 
-class Route(msgspec.Struct, frozen=True, gc=False):
+class Route(msgspec.Struct, frozen=True):
     """One entry of a virtual host."""
 
     name: str

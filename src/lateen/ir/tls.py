@@ -20,7 +20,7 @@ class ClientCertificate(enum.StrEnum):
     REQUIRED = "required"
 
 
-class DownstreamTls(msgspec.Struct, frozen=True, gc=False):
+class DownstreamTls(msgspec.Struct, frozen=True):
     """TLS termination (Envoy ``DownstreamTlsContext``)."""
 
     certificates: tuple[str, ...] = (WORKLOAD_CERTIFICATE,)
@@ -46,7 +46,7 @@ class DownstreamTls(msgspec.Struct, frozen=True, gc=False):
     """Path of a CA file, when a Gateway names one."""
 
 
-class UpstreamTls(msgspec.Struct, frozen=True, gc=False):
+class UpstreamTls(msgspec.Struct, frozen=True):
     """TLS origination (Envoy ``UpstreamTlsContext``)."""
 
     certificate: str = ""

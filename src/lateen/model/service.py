@@ -84,7 +84,7 @@ class Health(enum.StrEnum):
     DRAINING = "Draining"
 
 
-class Locality(msgspec.Struct, frozen=True, gc=False):
+class Locality(msgspec.Struct, frozen=True):
     """Region, zone and sub-zone; empty text where unknown."""
 
     region: str = ""
@@ -92,7 +92,7 @@ class Locality(msgspec.Struct, frozen=True, gc=False):
     sub_zone: str = ""
 
 
-class ServicePort(msgspec.Struct, frozen=True, gc=False):
+class ServicePort(msgspec.Struct, frozen=True):
     """One port of a service. ``target_port`` is a number, a container port's name, or None."""
 
     name: str
@@ -102,7 +102,7 @@ class ServicePort(msgspec.Struct, frozen=True, gc=False):
     node_port: int = 0
 
 
-class WorkloadIdentity(msgspec.Struct, frozen=True, gc=False):
+class WorkloadIdentity(msgspec.Struct, frozen=True):
     """Who an endpoint or a proxy is: the facts of telemetry labels and of the SPIFFE identity."""
 
     namespace: str
@@ -121,7 +121,7 @@ class WorkloadIdentity(msgspec.Struct, frozen=True, gc=False):
         return f"spiffe://{self.trust_domain}/ns/{self.namespace}/sa/{self.service_account}"
 
 
-class Endpoint(msgspec.Struct, frozen=True, gc=False):
+class Endpoint(msgspec.Struct, frozen=True):
     """One address behind one port of one service."""
 
     address: str
@@ -144,7 +144,7 @@ class Endpoint(msgspec.Struct, frozen=True, gc=False):
     """The Pod or WorkloadEntry behind it."""
 
 
-class Service(msgspec.Struct, frozen=True, gc=False, eq=False):
+class Service(msgspec.Struct, frozen=True, eq=False):
     """A host name of the mesh with its ports. Compared by identity, see `Resource`."""
 
     hostname: str

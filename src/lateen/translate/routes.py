@@ -72,7 +72,7 @@ def route_configuration(view: View, name: str, known: Known | None = None) -> Ro
     )
 
 
-class _Entry(msgspec.Struct, frozen=True, gc=False):
+class _Entry(msgspec.Struct, frozen=True):
     """A virtual host to be: for a service, or for a host that only a VirtualService knows."""
 
     hostname: str

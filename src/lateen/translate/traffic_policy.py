@@ -24,7 +24,7 @@ from lateen.api.networking.destination_rule import (
 from lateen.ir import cluster as ir
 
 
-class EffectivePolicy(msgspec.Struct, frozen=True, gc=False):
+class EffectivePolicy(msgspec.Struct, frozen=True):
     """The settings that hold for one cluster, block by block; None where nobody set one."""
 
     load_balancer: LoadBalancerSettings | None = None
