@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from benchmarks.scale.http2 import Http2Stream
+from benchmarks.scale.responses import Response
 from benchmarks.scale.scanner import Message, Scanner
 from benchmarks.scale.wire import (
     CLUSTER,
@@ -15,7 +16,6 @@ from benchmarks.scale.wire import (
     LISTENER,
     ROUTE,
     VIRTUAL_HOST,
-    Response,
     delta_request,
     state_request,
 )

@@ -11,14 +11,8 @@ from dataclasses import dataclass, field, replace
 
 import xxhash
 
-from benchmarks.scale.wire import (
-    Entry,
-    Response,
-    Scanned,
-    response_of,
-    scan_delta,
-    scan_state,
-)
+from benchmarks.scale.responses import Response, in_common, read_delta, read_state
+from benchmarks.scale.wire import Entry
 
 _BIG = 65_536
 """Bytes of a message from which on comparing is worth it."""
@@ -79,7 +73,8 @@ class Scanner:
         self._whole: dict[tuple[str, int], Known] = {}
         """By group and size."""
         self._beginnings: list[Known] = []
-        self._latest: list[Scanned] = []
+        self._latest: list[tuple[str, bytes]] = []
+        """Types of big messages, and the messages."""
 
     def begins(self, group: str, size: int, start: memoryview) -> Known | None:
         """What a message of ``size`` bytes that begins with ``start`` is probably, or begins
@@ -121,38 +116,24 @@ class Scanner:
 
     def _scan(self, known: Known | None, rest: bytes) -> Response:
         if not self._delta:
-            return scan_state(rest if known is None else known.data + rest)
-        scanned = scan_delta(rest)
+            return read_state(rest if known is None else known.data + rest)
+        response = read_delta(rest)
         if known is not None:
-            return known.continued(scanned.response)
+            return known.continued(response)
         if len(rest) >= _BIG:
-            self._remember(scanned)
-        return scanned.response
+            self._remember(response.type_url, rest)
+        return response
 
-    def _remember(self, scanned: Scanned) -> None:
+    def _remember(self, type_url: str, message: bytes) -> None:
         """Have what it begins with in common with a message before it looked up from now on."""
-        for other in self._latest:
-            same_type = other.response.type_url == scanned.response.type_url
-            if same_type and (begin := _in_common(other, scanned)):
+        for other_type, other in self._latest:
+            if other_type == type_url and (end := in_common(message, other)) >= _BIG:
+                found = read_delta(message[:end])
+                references = dict.fromkeys(found.references)
+                begin = Known(message[:end], type_url, found.entries, references)
                 self._beginnings = [begin, *self._beginnings[:31]]
                 break
-        self._latest = [scanned, *self._latest[:7]]
-
-
-def _in_common(one: Scanned, other: Scanned) -> Known | None:
-    """The resources that both begin with, None when these are few."""
-    low, high = 0, len(one.ends)
-    while low < high:
-        middle = (low + high + 1) // 2
-        if other.data.startswith(one.data[: one.ends[middle - 1]]):
-            low = middle
-        else:
-            high = middle - 1
-    if not low or one.ends[low - 1] < _BIG:
-        return None
-    found = response_of(one.response.type_url, "", "", one.bodies[:low], (), 0)
-    references = dict.fromkeys(found.references)
-    return Known(one.data[: one.ends[low - 1]], found.type_url, found.entries, references)
+        self._latest = [(type_url, message), *self._latest[:7]]
 
 
 @dataclass(slots=True, eq=False)

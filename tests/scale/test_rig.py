@@ -22,8 +22,9 @@ from benchmarks.scale.fleet import Place
 from benchmarks.scale.http2 import status_of
 from benchmarks.scale.peer import Peer, PeerOptions
 from benchmarks.scale.report import plot
+from benchmarks.scale.responses import Response
 from benchmarks.scale.scanner import Incoming, Message, Scanner
-from benchmarks.scale.wire import CLUSTER, ENDPOINT, ROUTE, Response, delta_request, state_request
+from benchmarks.scale.wire import CLUSTER, ENDPOINT, ROUTE, delta_request, state_request
 from lateen.api.parse import parse_object
 from lateen.api.resource import Resource
 from lateen.model.discovery import DiscoveryResource
