@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     results: list[Result] = []
     if options.scenario == "grid":
         for result in grid(lambda grown: _bench(options, grown), size):
-            print(table([result]), file=sys.stderr, flush=True)
+            _progress(result)
             results.append(result)
     else:
         names = tuple(_OF_ANY_SERVER) if options.scenario == "all" else (options.scenario,)
@@ -71,11 +71,16 @@ def _run(options: argparse.Namespace, size: Size, names: tuple[str, ...]) -> lis
     results = []
     with _bench(options, size) as bench:
         for name in names:
-            begun = time.monotonic()
             results.append(SCENARIOS[name](bench))
-            took = time.monotonic() - begun
-            print(f"{name} (S={size.services} N={size.proxies}): {took:.1f} s", file=sys.stderr)
+            _progress(results[-1])
     return results
+
+
+def _progress(result: Result) -> None:
+    """Say that a scenario is done, before the table of all."""
+    size = f"{result.size.services} services, {result.size.proxies} proxies"
+    last = f"last ACK after {result.last_ack_ms.p50:,.0f} ms"
+    print(f"{result.scenario}, {size}: {last}", file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -25,9 +25,9 @@ Points = Sequence[tuple[float, float]]
 
 
 def table(results: Iterable[Result]) -> str:
-    """One line per result, for people."""
+    """One line per result, for people: services, proxies, p50 / p99 of the times."""
     lines = [
-        f"{'scenario':22}{'S':>6}{'N':>6}{'first ACK ms':>16}{'last ACK ms':>17}{'proxies':>9}"
+        f"{'ms: p50 / p99':22}{'S':>6}{'N':>6}{'first ACK':>17}{'last ACK':>17}{'proxies':>9}"
         f"{'CPU s':>8}{'RSS MB':>8}{'MB sent':>9}{'resources':>11}{'translated':>12}"
     ]
     for r in results:
@@ -35,7 +35,7 @@ def table(results: Iterable[Result]) -> str:
         last = f"{r.last_ack_ms.p50:.0f} / {r.last_ack_ms.p99:.0f}"
         translations = "-" if r.translations is None else f"{r.translations:.1f}"
         lines.append(
-            f"{r.scenario:22}{r.size.services:>6}{r.size.proxies:>6}{first:>16}{last:>17}"
+            f"{r.scenario:22}{r.size.services:>6}{r.size.proxies:>6}{first:>17}{last:>17}"
             f"{r.proxies_reached:>9}{r.server_cpu_s:>8.2f}{r.server_rss_mb:>8.0f}"
             f"{r.bytes_sent / 1e6:>9.1f}{r.resources_sent:>11}{translations:>12}"
         )
