@@ -13,7 +13,7 @@ help:
 	@echo "make test                    all tests (real Envoy, real namespaces)"
 	@echo "make check                   format, lint, types, import layers"
 	@echo "make conformance CORPUS=DIR  run others' cases; ONLY=validation,... picks some"
-	@echo "make bench                   the control plane at scale: table and plots (about 40 minutes)"
+	@echo "make bench                   the control plane at scale: table and plots (about 20 minutes)"
 
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Lateen needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version). Set PYTHON=/path/to/python3.11"; exit 3; }
