@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,15 @@ def test_the_capture_sees_plaintext(mesh: Mesh) -> None:
 def plain(mesh: Mesh, url: str) -> int:
     """Status of a request from the pod without a sidecar; 0 when the connection is refused."""
     return mesh.curl(url, source="deploy/plain", namespace="outside").status
+
+
+def test_a_long_request_outlives_a_change_of_policy(mesh: Mesh) -> None:
+    """What is under way when a policy comes has 45 s to end, on the connection that it came on."""
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(mesh.curl, "http://httpbin:8000/delay/8")
+        time.sleep(1.0)
+        with mesh.applied(policy("httpbin", "default", selector=HTTPBIN)):
+            assert answer.result().status == 200
 
 
 def test_identity_of_the_caller(mesh: Mesh) -> None:

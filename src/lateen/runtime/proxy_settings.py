@@ -10,8 +10,9 @@ from lateen.runtime.raw import Raw
 
 DRAIN_SECONDS = 1.0
 """How long clients get to learn that the pod goes away before its application is told to stop."""
-LISTENER_DRAIN_SECONDS = 5.0
-"""How long Envoy drains a listener that goes away."""
+LISTENER_DRAIN_SECONDS = 45.0
+"""How long requests may go on that are under way when a listener or a filter chain is replaced, as
+in Istio. Envoy cuts off what is left then."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -177,8 +177,8 @@ class ProxyConfig(Message, frozen=True, kw_only=True):
 
     Durations are text. ``concurrency`` is the number of worker threads: unset takes the CPU
     limit, 0 all cores. ``drain_duration`` bounds the draining of connections on configuration
-    change (Istio: 45 s), ``termination_drain_duration`` the one before exit (Istio: 5 s); unset,
-    who runs the proxy decides.
+    change (unset: 45 s, as in Istio), ``termination_drain_duration`` the one before exit (Istio:
+    5 s); unset, who runs the proxy decides.
     """
 
     config_path: str = "./etc/istio/proxy"
