@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from benchmarks.scale.mesh import Size, objects
+from benchmarks.scale.wire import read_varint
 from lateen.api.parse import parse_object
 from lateen.api.resource import Provenance, Resource
 from lateen.envoy import build, protos
@@ -83,15 +84,15 @@ def _sizes(descriptor, body: bytes, path: tuple[str, ...]) -> Iterator[tuple[tup
     position = 0
     while position < len(body):
         start = position
-        tag, position = _varint(body, position)
+        tag, position = read_varint(body, position)
         field = descriptor.fields_by_number.get(tag >> 3)
         content = b""
         if tag & 7 == 2:
-            size, position = _varint(body, position)
+            size, position = read_varint(body, position)
             content = body[position : position + size]
             position += size
         elif tag & 7 == 0:
-            _, position = _varint(body, position)
+            _, position = read_varint(body, position)
         else:
             position += 8 if tag & 7 == 1 else 4
         here = (*path, field.name if field is not None else str(tag >> 3))
@@ -105,17 +106,6 @@ def _sizes(descriptor, body: bytes, path: tuple[str, ...]) -> Iterator[tuple[tup
                 yield from _sizes(protos.message_class(name).DESCRIPTOR, value, here)
             else:
                 yield from _sizes(inner, content, here)
-
-
-def _varint(data: bytes, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            return value, position
 
 
 if __name__ == "__main__":

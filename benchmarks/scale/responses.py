@@ -16,7 +16,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import (
 from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf import any_pb2
 
-from benchmarks.scale.wire import CLUSTER, LISTENER, ROUTE, Entry
+from benchmarks.scale.wire import CLUSTER, LISTENER, ROUTE, Entry, read_varint
 
 _HTTP_MANAGER = http_connection_manager_pb2.HttpConnectionManager
 _RESOURCES = 2 << 3 | 2
@@ -38,9 +38,9 @@ class Response:
     size: int
 
 
-def read_delta(data: bytes | bytearray) -> Response:
+def read_delta(data: bytes) -> Response:
     """A ``DeltaDiscoveryResponse``, or a part of one that begins and ends with a field."""
-    message = discovery_pb2.DeltaDiscoveryResponse.FromString(bytes(data))
+    message = discovery_pb2.DeltaDiscoveryResponse.FromString(data)
     found: dict[str, None] = {}
     entries = []
     for resource in message.resources:
@@ -59,9 +59,9 @@ def read_delta(data: bytes | bytearray) -> Response:
     )
 
 
-def read_state(data: bytes | bytearray) -> Response:
+def read_state(data: bytes) -> Response:
     """A state-of-the-world ``DiscoveryResponse``."""
-    message = discovery_pb2.DiscoveryResponse.FromString(bytes(data))
+    message = discovery_pb2.DiscoveryResponse.FromString(data)
     found: dict[str, None] = {}
     entries = []
     for resource in message.resources:
@@ -91,7 +91,7 @@ def in_common(one: bytes, other: bytes) -> int:
             high = middle - 1
     end = position = 0
     while position < low and one[position] == _RESOURCES:
-        size, start = _varint(one, position + 1)
+        size, start = read_varint(one, position + 1)
         position = start + size
         if position <= low:
             end = position
@@ -143,16 +143,5 @@ _REFERENCES = {CLUSTER: _endpoint_name, LISTENER: _route_names, ROUTE: _discover
 
 def _name(body: bytes) -> str:
     """Of a resource: all types have it in field 1, which comes first."""
-    size, start = _varint(body, 1)
+    size, start = read_varint(body, 1)
     return body[start : start + size].decode()
-
-
-def _varint(data: bytes, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            return value, position

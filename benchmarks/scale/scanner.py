@@ -59,7 +59,8 @@ class Message:
 
 @dataclass(slots=True, eq=False)
 class _Seen:
-    message: Message
+    known: Known | None
+    """What the message began with."""
     response: Response
     whole: Known | None = None
 
@@ -93,11 +94,11 @@ class Scanner:
             return known.response
         key = (id(known), xxhash.xxh3_128_digest(rest))
         seen = self._seen.get(key)
-        if seen is None or seen.message.known is not known:
+        if seen is None or seen.known is not known:
             if len(self._seen) > _MOST:
                 self._seen.clear()
             response = self._scan(known, bytes(rest))
-            self._seen[key] = _Seen(Message(known, b""), response)
+            self._seen[key] = _Seen(known, response)
             return response
         if message.size >= _BIG:
             self._expect(seen, message, group)

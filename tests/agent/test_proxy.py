@@ -39,6 +39,7 @@ def supervisor(pod: Pod, changes: list[tuple[bool, int, str]] | None = None) -> 
         environment={"PATH": os.environ["PATH"]},
         concurrency=1,
         on_change=changed,
+        drain_seconds=5.0,
     )
     return proxy
 

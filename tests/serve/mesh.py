@@ -26,7 +26,7 @@ from lateen.model.service import WorkloadIdentity
 from lateen.model.snapshot import EMPTY, Snapshot, apply
 from lateen.pki.authority import Authority, load_or_create
 from lateen.pki.keys import new_key_and_request
-from lateen.serve.http2_socket import Limits
+from lateen.serve.http2_limits import Limits
 from lateen.serve.http2_transport import Http2Transport
 from lateen.serve.push import DiscoveryServer, PushOptions, Rejected
 from lateen.serve.tls import ServerTls

@@ -10,7 +10,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from lateen.serve.http2_socket import Limits
+from lateen.serve.http2_limits import Limits
 from tests.serve.mesh import QUICK, config_map, pod, running_mesh
 from tests.serve.simulated import SimulatedProxy
 

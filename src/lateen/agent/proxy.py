@@ -75,7 +75,7 @@ class ProxySupervisor:
         environment: Mapping[str, str],
         concurrency: int = 2,
         on_change: Callable[[], None] | None = None,
-        drain_seconds: float = 45.0,
+        drain_seconds: float,
         service_node: str = "",
         service_cluster: str = "",
         log_level: str = "warning",

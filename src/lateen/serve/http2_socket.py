@@ -15,7 +15,6 @@ import socket
 import ssl
 import time
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from typing import Protocol
 
 from lateen.pki.errors import PkiError
@@ -24,6 +23,7 @@ from lateen.serve.grpc_headers import Headers
 from lateen.serve.grpc_stream import STATUS, GrpcStream
 from lateen.serve.handshakes import Handshakes
 from lateen.serve.http2_connection import ProtocolViolation, ServerConnection
+from lateen.serve.http2_limits import Limits
 from lateen.serve.http2_stream import ServerStream
 from lateen.serve.protocol import Dialect
 from lateen.serve.tls import peer_identity
@@ -48,26 +48,6 @@ _BUFFER = bytearray(_READ)
 """What a read brings; it is used up before the next."""
 _VIEW = memoryview(_BUFFER)
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Bounds on what clients may ask of the server. Times in seconds."""
-
-    streams: int = 20_000
-    streams_per_connection: int = 16
-    connections: int = 20_000
-    handshakes: int = 2_000
-    """Connections whose peer is not known yet."""
-    handshake_time: float = 10.0
-    """From the connection to the end of the handshake."""
-    first_stream: float = 30.0
-    """A connection without a stream ends after this long."""
-    keepalive_time: float = 30.0
-    keepalive_timeout: float = 10.0
-    connection_age: float = 1800.0
-    """Connections end after about this long (a tenth more or less, so that not all do at once);
-    proxies connect anew, perhaps to another process, with their newest certificate. 0: never."""
 
 
 class Server(Protocol):

@@ -20,7 +20,8 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 
 from lateen.serve.grpc_stream import GrpcStream
 from lateen.serve.handshakes import Handshakes
-from lateen.serve.http2_socket import SERVICE, Http2Socket, Limits
+from lateen.serve.http2_limits import Limits
+from lateen.serve.http2_socket import SERVICE, Http2Socket
 from lateen.serve.tls import ServerTls, server_context
 from lateen.serve.transport import StreamHandler
 

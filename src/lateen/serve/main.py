@@ -186,7 +186,7 @@ async def run(options: Options) -> int:
     from lateen.serve.control_plane import ControlPlane, ControlPlaneOptions
     from lateen.serve.debug_stream import DebugStreams
     from lateen.serve.generator import MeshGenerator
-    from lateen.serve.http2_socket import Limits
+    from lateen.serve.http2_limits import Limits
     from lateen.serve.http2_transport import Http2Transport
     from lateen.serve.interpreter import read_without_collecting
     from lateen.serve.monitoring import make_monitoring

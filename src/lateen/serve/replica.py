@@ -32,7 +32,7 @@ from lateen.serve.connection import Connection
 from lateen.serve.debug_stream import DebugStreams
 from lateen.serve.evidence import Question, evidence
 from lateen.serve.generator import MeshGenerator
-from lateen.serve.http2_socket import Limits
+from lateen.serve.http2_limits import Limits
 from lateen.serve.http2_transport import Http2Transport
 from lateen.serve.interpreter import keep_what_is_loaded, read_without_collecting
 from lateen.serve.loop_lag import watch_lag
