@@ -22,7 +22,7 @@ from lateen.pki.keys import new_key_and_request
 from lateen.serve.http2_frames import Part, Payload
 from lateen.serve.http2_transport import DEFAULT_LIMITS, SERVICE, Http2Transport, Limits
 from lateen.serve.protocol import Dialect
-from lateen.serve.tls import ServerTls
+from lateen.serve.tls import ServerTls, chain_with_root
 from lateen.serve.transport import Refusal, Stream
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(30)]
@@ -480,6 +480,18 @@ async def test_a_renewed_certificate_is_used_from_the_next_handshake_on(tmp_path
         assert before != after
         for writer in (first, second):
             writer.close()
+
+
+async def test_a_certificate_alone_is_followed_by_the_root_that_signed_it(tmp_path: Path) -> None:
+    authority, other = load_or_create(tmp_path / "ca"), load_or_create(tmp_path / "other")
+    own = authority.server_certificate(["localhost"], ["127.0.0.1"])
+    leaf, root = own.issued.chain, authority.trust_bundle
+    bundle = other.trust_bundle + root
+    assert chain_with_root(ServerTls(own.key, leaf, bundle)).split() == (leaf + root).split()
+    # One with intermediates goes as it is, and so does one whose root is not there.
+    whole = leaf + root
+    assert chain_with_root(ServerTls(own.key, whole, bundle)) == whole
+    assert chain_with_root(ServerTls(own.key, leaf, other.trust_bundle)) == leaf
 
 
 async def test_a_port_that_is_taken_is_an_error(tmp_path: Path) -> None:

@@ -325,14 +325,15 @@ def _check_path(
     """Each link must be signed by the next one, and the last one by a root."""
     for index, link in enumerate(path):
         candidates = path[index + 1 : index + 2] or roots
-        if not any(_signed_by(link, candidate) for candidate in candidates):
+        if not any(signed_by(link, candidate) for candidate in candidates):
             raise PkiError(
                 f"the chain of {file} does not lead to the root: "
                 f'"{link.subject.rfc4514_string()}" is signed by "{link.issuer.rfc4514_string()}"'
             )
 
 
-def _signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+def signed_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Whether ``certificate`` names ``issuer`` and carries its signature, whatever the dates."""
     try:
         certificate.verify_directly_issued_by(issuer)
     except (ValueError, TypeError, InvalidSignature):
