@@ -20,7 +20,8 @@ from lateen.model.service import WorkloadIdentity
 from lateen.pki.authority import Authority, load_or_create
 from lateen.pki.keys import new_key_and_request
 from lateen.serve.http2_frames import Part, Payload
-from lateen.serve.http2_transport import DEFAULT_LIMITS, SERVICE, Http2Transport, Limits
+from lateen.serve.http2_limits import Limits
+from lateen.serve.http2_transport import DEFAULT_LIMITS, SERVICE, Http2Transport
 from lateen.serve.protocol import Dialect
 from lateen.serve.tls import ServerTls, chain_with_root
 from lateen.serve.transport import Refusal, Stream

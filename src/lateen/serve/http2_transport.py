@@ -25,7 +25,7 @@ from lateen.serve.http2_socket import SERVICE, Http2Socket
 from lateen.serve.tls import ServerTls, server_context
 from lateen.serve.transport import StreamHandler
 
-__all__ = ["SERVICE", "Http2Transport", "Limits"]
+__all__ = ["SERVICE", "Http2Transport"]
 
 DEFAULT_LIMITS = Limits()
 _BACKLOG = 4096

@@ -55,12 +55,12 @@ def chain_with_root(tls: ServerTls) -> bytes:
     the same bytes.
     """
     try:
-        chain = x509.load_pem_x509_certificates(tls.chain)
+        certificate, *intermediates = x509.load_pem_x509_certificates(tls.chain)
         roots = x509.load_pem_x509_certificates(tls.trust_bundle)
     except ValueError:
         return tls.chain  # OpenSSL says what is wrong with it
-    root = next((root for root in roots if signed_by(chain[0], root)), None)
-    if root is None or len(chain) > 1:
+    root = next((root for root in roots if signed_by(certificate, root)), None)
+    if root is None or intermediates:
         return tls.chain
     return tls.chain.rstrip() + b"\n" + root.public_bytes(Encoding.PEM)
 
