@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from lateen.api.resource import Provenance
 from lateen.envoy import build, decode, metadata
 from lateen.ir.cluster import Cluster, ClusterType
+from lateen.ir.listener import Listener
 from lateen.ir.proxy_config import ProxyConfiguration
 from lateen.model import discovery
 from tests.envoy.cases import CASES, KEY, ORIGIN
@@ -29,6 +30,17 @@ def test_equal_objects_give_equal_bytes() -> None:
     two = build.resource(replace(CLUSTER))
     assert (one.body, one.version) == (two.body, two.version)
     assert len(one.version) == 16
+
+
+def test_listeners_share_the_bytes_of_the_filter_chains_that_they_have_in_common() -> None:
+    one = CASES["listener-virtual-inbound"]
+    assert isinstance(one, Listener)
+    other = replace(one, filter_chains=(*one.filter_chains[1:], one.filter_chains[0]))
+    made, again = build.resource(one), build.resource(other)
+    assert made.version != again.version
+    big = {id(piece) for piece in made.pieces if len(piece) > 1000}
+    assert big
+    assert big <= {id(piece) for piece in again.pieces}
 
 
 def test_another_process_makes_the_same_bytes() -> None:

@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lateen.model.discovery import CLUSTER, DiscoveryResource
+from lateen.model.discovery import CLUSTER, DiscoveryResource, version_of
 from lateen.serve import wire
 from lateen.serve.protocol import Dialect
 
@@ -22,7 +22,7 @@ RESOURCES = st.lists(
         st.just(CLUSTER),
         st.text(max_size=300),
         st.text(max_size=40),
-        st.binary(max_size=70_000),
+        st.binary(max_size=70_000) | st.lists(st.binary(max_size=9_000), max_size=4).map(tuple),
     ),
     max_size=5,
 )
@@ -50,6 +50,25 @@ def test_state_responses_parse_back(
     parsed = discovery_pb2.DiscoveryResponse.FromString(data)
     assert (parsed.type_url, parsed.nonce, parsed.version_info) == (CLUSTER, nonce, version)
     assert [r.value for r in parsed.resources] == [r.body for r in resources]
+
+
+@given(st.lists(st.binary(max_size=400), max_size=6))
+def test_a_message_in_pieces_is_the_same_resource_as_a_whole_one(pieces: list[bytes]) -> None:
+    whole = b"".join(pieces)
+    cut = DiscoveryResource(CLUSTER, "a", "v", tuple(pieces))
+    assert version_of(tuple(pieces)) == version_of(whole)
+    assert (cut.body, cut.size) == (whole, len(whole))
+    assert b"".join(cut.pieces) == whole
+
+
+def test_only_a_small_request_asks_to_debug() -> None:
+    request = discovery_pb2.DeltaDiscoveryRequest(type_url="istio.io/debug/syncz")
+    assert wire.asks_to_debug(request.SerializeToString())
+    request.initial_resource_versions.update({f"cluster-{n}": "v" for n in range(8000)})
+    assert not wire.asks_to_debug(request.SerializeToString())
+    assert not wire.asks_to_debug(
+        discovery_pb2.DiscoveryRequest(type_url=CLUSTER).type_url.encode()
+    )
 
 
 def test_an_empty_named_resource_is_a_route_configuration_or_load_assignment() -> None:

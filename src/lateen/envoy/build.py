@@ -20,7 +20,7 @@ from lateen.ir.origin import Origin
 from lateen.ir.proxy_config import ProxyConfiguration
 from lateen.ir.route import RouteConfiguration, VirtualHost
 from lateen.model import discovery
-from lateen.model.discovery import DiscoveryResource, ResourceSet, version_of
+from lateen.model.discovery import Content, DiscoveryResource, ResourceSet, version_of
 
 Part = Cluster | LoadAssignment | Listener | RouteConfiguration
 """What becomes one xDS resource."""
@@ -108,16 +108,18 @@ def memoised() -> int:
     return len(_memo)
 
 
-def make(type_url: str, name: str, body: bytes, keys: tuple[ObjectKey, ...]) -> DiscoveryResource:
+def make(
+    type_url: str, name: str, content: Content, keys: tuple[ObjectKey, ...]
+) -> DiscoveryResource:
     """A resource of serialised bytes (also for secrets and extensions made elsewhere).
 
     Equal ones are the same object, so scopes that differ in nothing they are sent share it.
     """
-    version = version_of(body)
+    version = version_of(content)
     key = (type_url, name, version, keys)
     known = _equal.get(key)
     if known is None:
-        known = _equal[key] = DiscoveryResource(type_url, name, version, body, keys)
+        known = _equal[key] = DiscoveryResource(type_url, name, version, content, keys)
     return known
 
 
@@ -143,9 +145,9 @@ def _make(part: Part) -> DiscoveryResource:
             body = endpoints.load_assignment(part)
             return make(discovery.ENDPOINT, part.cluster, body, ())
         case Listener():
-            body = listeners.listener_bytes(part)
+            pieces = listeners.listener_pieces(part)
             keys = metadata.object_keys(*_listener_origins(part))
-            return make(discovery.LISTENER, part.name, body, keys)
+            return make(discovery.LISTENER, part.name, pieces, keys)
         case RouteConfiguration(discover_hosts=True):
             body = routes.discovered_bytes(part)
             return make(discovery.ROUTE, part.name, body, metadata.object_keys(part.origins))

@@ -46,14 +46,18 @@ def listener(source: Listener) -> listener_pb2.Listener:
     return result
 
 
-def listener_bytes(source: Listener) -> bytes:
-    """`listener`, serialised; filter chains that did not change are not made again."""
+def listener_pieces(source: Listener) -> tuple[bytes, ...]:
+    """`listener`, serialised, in pieces; filter chains that did not change are not made again, and
+    their bytes are those of every listener that has them."""
     bare = msgspec.structs.replace(source, filter_chains=(), default_filter_chain=None)
-    parts = [_settings_bytes(bare, _logs(source), _is_common(source))]
-    parts += [values.delimited(_FIELD_CHAINS, _chains.get(c)) for c in source.filter_chains]
+    pieces = [_settings_bytes(bare, _logs(source), _is_common(source))]
+    for chain in source.filter_chains:
+        body = _chains.get(chain)
+        pieces += (values.delimiter(_FIELD_CHAINS, len(body)), body)
     if source.default_filter_chain is not None:
-        parts.append(values.delimited(_FIELD_DEFAULT, _chains.get(source.default_filter_chain)))
-    return b"".join(parts)
+        body = _chains.get(source.default_filter_chain)
+        pieces += (values.delimiter(_FIELD_DEFAULT, len(body)), body)
+    return tuple(pieces)
 
 
 def _chain_bytes(source: FilterChain) -> bytes:

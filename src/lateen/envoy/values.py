@@ -58,7 +58,12 @@ def socket_address(address: str, port: int) -> address_pb2.Address:
 
 def delimited(field: int, body: bytes) -> bytes:
     """A message field on the wire (length-delimited), for fragments that are put together."""
-    return _varint(field << 3 | 2) + _varint(len(body)) + body
+    return delimiter(field, len(body)) + body
+
+
+def delimiter(field: int, size: int) -> bytes:
+    """What comes before ``size`` bytes of a message field on the wire."""
+    return _varint(field << 3 | 2) + _varint(size)
 
 
 def _varint(value: int) -> bytes:

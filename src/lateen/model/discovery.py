@@ -23,10 +23,15 @@ TYPES_IN_PUSH_ORDER = (CLUSTER, ENDPOINT, LISTENER, ROUTE, VIRTUAL_HOST, SECRET,
 configurations before their virtual hosts, which Envoy takes only for those it has."""
 
 
+Content = bytes | tuple[bytes, ...]
+"""A serialised message, whole or in pieces that follow each other. Pieces may be shared: the
+inbound listeners of a thousand workloads have most of their filter chains in common."""
+
+
 class DiscoveryResource(msgspec.Struct, frozen=True, eq=False, weakref=True):
     """One xDS resource, serialised once.
 
-    ``version`` is `version_of` ``body``; ``body`` is the serialised Envoy
+    ``version`` is `version_of` ``content``; ``content`` is the serialised Envoy
     message (the value of the ``Any``); ``origins`` are the objects that shaped it, which is how
     a rejection is traced to its author.
     """
@@ -34,17 +39,42 @@ class DiscoveryResource(msgspec.Struct, frozen=True, eq=False, weakref=True):
     type_url: str
     name: str
     version: str
-    body: bytes
+    content: Content
     origins: tuple[ObjectKey, ...] = ()
 
+    @property
+    def pieces(self) -> tuple[bytes, ...]:
+        """The serialised message in pieces; none when it is not known."""
+        content = self.content
+        if isinstance(content, tuple):
+            return content
+        return (content,) if content else ()
 
-def version_of(body: bytes) -> str:
-    """Names the content of a resource: 96 bits of its xxh3-128 hash in 16 characters.
+    @property
+    def body(self) -> bytes:
+        """The serialised message; empty when it is not known."""
+        content = self.content
+        return content if isinstance(content, bytes) else b"".join(content)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the serialised message."""
+        content = self.content
+        return len(content) if isinstance(content, bytes) else sum(map(len, content))
+
+
+def version_of(content: Content) -> str:
+    """Names what a resource holds: 96 bits of the xxh3-128 hash in 16 characters.
 
     Proxies that come back name the versions of all that they hold, thousands of them, so what is
     longer costs both sides time.
     """
-    return urlsafe_b64encode(xxhash.xxh3_128_digest(body)[:12]).decode()
+    if isinstance(content, bytes):
+        return urlsafe_b64encode(xxhash.xxh3_128_digest(content)[:12]).decode()
+    digest = xxhash.xxh3_128()
+    for piece in content:
+        digest.update(piece)
+    return urlsafe_b64encode(digest.digest()[:12]).decode()
 
 
 ResourceSet = Mapping[str, Mapping[str, DiscoveryResource]]

@@ -224,7 +224,7 @@ def kept_resources(plane: Serving) -> dict[str, dict[str, int]]:
     for view in (*views.values(), *bases.values()):
         of_type = kept.setdefault(view.type_url, {})
         own = view.resources if view.base is None else getattr(view.resources, "own", {})
-        of_type.update((item.version, len(item.body)) for item in own.values())
+        of_type.update((item.version, item.size) for item in own.values())
     return kept
 
 

@@ -287,7 +287,7 @@ class Subscription:
             if self.wildcard:  # a resource that is left out counts as deleted
                 known = after.resources.values()
                 # Of one that was refused and is not wanted any more only the name is known.
-                changed = tuple(item for item in known if item.body)
+                changed = tuple(item for item in known if item.content)
             data = self._encoder.state(self.type_url, changed, nonce, version or after.version)
         message = Message(self.type_url, nonce, Payload.of(data), len(changed), len(removed))
         if full and not after.resources and removed:

@@ -147,7 +147,7 @@ def held_resources(connection: Connection, type_url: str) -> Mapping[str, Discov
 def resource_json(item: DiscoveryResource) -> Json:
     """A resource as JSON; secrets without their contents."""
     base: Json = {"@type": item.type_url, "name": item.name}
-    if item.type_url == SECRET or not item.body:
+    if item.type_url == SECRET or not item.content:
         return base
     try:
         found: Json = to_dict(item.type_url.rpartition("/")[2], item.body)

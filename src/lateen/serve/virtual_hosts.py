@@ -69,7 +69,7 @@ def whole_routes(routes: View, hosts: View) -> View:
 
 
 def _whole_route(route: DiscoveryResource, hosts: list[DiscoveryResource]) -> DiscoveryResource:
-    if not hosts or not route.body or not all(host.body for host in hosts):
+    if not hosts or not route.content or not all(host.content for host in hosts):
         return route  # known by version only, from a proxy that came back
     # Imported late: the API answers before what makes configuration has been loaded.
     from lateen.envoy.build import whole_route

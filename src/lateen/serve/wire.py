@@ -174,13 +174,13 @@ def encode_delta(
     parts = [_field(1, version.encode())] if version else []
     for resource in resources:
         # Bodies are copied once, when all is joined.
-        body, number = resource.body, _field(1, resource.version.encode())
-        name = _field(3, resource.name.encode())
-        value = _head(2, len(body))
-        size = len(kind) + len(value) + len(body)
+        number, name = _field(1, resource.version.encode()), _field(3, resource.name.encode())
+        length = resource.size
+        value = _head(2, length)
+        size = len(kind) + len(value) + length
         packed = _head(2, size)
         whole = _head(2, len(number) + len(packed) + size + len(name))
-        parts += (whole, number, packed, kind, value, body, name)
+        parts += (whole, number, packed, kind, value, *resource.pieces, name)
     parts.append(_field(4, type_url.encode()))
     parts.append(_field(5, nonce.encode()))
     parts.extend(_field(6, name.encode()) for name in removed)
@@ -194,9 +194,10 @@ def encode_state(
     kind = _field(1, type_url.encode())
     parts = [_field(1, version.encode())]
     for resource in resources:
-        value = _head(2, len(resource.body))
-        whole = _head(2, len(kind) + len(value) + len(resource.body))
-        parts += (whole, kind, value, resource.body)
+        length = resource.size
+        value = _head(2, length)
+        whole = _head(2, len(kind) + len(value) + length)
+        parts += (whole, kind, value, *resource.pieces)
     parts.append(_field(4, type_url.encode()))
     parts.append(_field(5, nonce.encode()))
     return b"".join(parts)
@@ -209,11 +210,15 @@ def encode_named_empty(name: str) -> bytes:
 
 DEBUG_TYPE = "istio.io/debug"
 """Type of requests about the control plane itself; ``istio.io/debug/syncz`` and the like too."""
+_DEBUG_BYTES = DEBUG_TYPE.encode()
 
 
 def asks_to_debug(data: bytes) -> bool:
-    """Whether a request may be one for a ``istio.io/debug`` type: quick, and only a hint."""
-    return DEBUG_TYPE.encode() in data[:_MAX_DEBUG_REQUEST]
+    """Whether a request may be one for a ``istio.io/debug`` type: quick, and only a hint.
+
+    Such a request names nothing but itself; larger ones are of proxies that say what they hold.
+    """
+    return len(data) <= _MAX_DEBUG_REQUEST and _DEBUG_BYTES in data
 
 
 def encode_state_of(
