@@ -79,7 +79,10 @@ def encode_claim(name: str, version: str) -> bytes:
 
 def _field(tag: bytes, text: str) -> bytes:
     data = text.encode()
-    size, out = len(data), bytearray(tag)
+    size = len(data)
+    if size < 0x80:  # nearly always
+        return b"%b%c%b" % (tag, size, data)
+    out = bytearray(tag)
     while size >= 0x80:
         out.append(size & 0x7F | 0x80)
         size >>= 7

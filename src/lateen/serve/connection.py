@@ -122,6 +122,13 @@ class Connection:
             found = self.records[type_url] = TypeRecord()
         return found
 
+    @property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        """The loop that it is served on. Asking for the running one is a system call each time
+        (Python 3.11 looks for forks)."""
+        assert self._ended is not None
+        return self._ended.get_loop()
+
     async def run(self) -> None:
         """Serve until the proxy closes the stream or it breaks. Raises `Refusal`."""
         ended = self._ended = asyncio.get_running_loop().create_future()
@@ -162,7 +169,7 @@ class Connection:
         """Send what is to be sent now, soon: after a new target or other news."""
         if not self._scheduled and self._ended is not None:
             self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._woken)
+            self._loop.call_soon(self._woken)
 
     def take(self, data: bytes) -> None:
         """Take in one request. Raises `Refusal` when it is malformed or exceeds a limit."""
@@ -213,7 +220,7 @@ class Connection:
             self._written()
             return
         self._unwritten = True
-        self._alarm = asyncio.get_running_loop().call_later(self.write_timeout, self._mark_slow)
+        self._alarm = self._loop.call_later(self.write_timeout, self._mark_slow)
 
     def _written(self) -> None:
         """What was sent last is with the kernel."""
@@ -240,7 +247,7 @@ class Connection:
         if deadline is not None:
             self._deadline = deadline
             delay = deadline - now
-            self._timer = asyncio.get_running_loop().call_later(delay, self._rested)
+            self._timer = self._loop.call_later(delay, self._rested)
 
     def _rested(self) -> None:
         self._timer = None

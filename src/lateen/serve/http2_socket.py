@@ -97,6 +97,7 @@ class Http2Socket:
         "_transport",
         "_turned",
         "_waiting",
+        "_watched",
         "_writing",
         "streams",
     )
@@ -119,6 +120,8 @@ class Http2Socket:
         self._step: asyncio.Future[int] | None = None
         self._paused = 0
         """Streams that wait for somebody to take what was read."""
+        self._watched = False
+        """The loop tells when there is something to read."""
         self._waiting = False
         """The socket takes nothing at the moment."""
         self._writing = False
@@ -130,9 +133,23 @@ class Http2Socket:
         """What comes after it: it was cut to fill a record."""
         transport.connections.add(self)
         transport.handshakes[self] = None
-        transport.loop.add_reader(self._fd, self._readable)
+        if _has_spoken(secured):
+            self._handshake()
+        else:
+            self._watch()
 
     # Sockets
+
+    def _watch(self) -> None:
+        # To add a reader anew and to remove it costs six system calls.
+        if not self._watched and self._fd >= 0:
+            self._watched = True
+            self._transport.loop.add_reader(self._fd, self._readable)
+
+    def _unwatch(self) -> None:
+        if self._watched:
+            self._watched = False
+            self._transport.loop.remove_reader(self._fd)
 
     def _readable(self) -> None:
         if self._handshaking:
@@ -140,6 +157,9 @@ class Http2Socket:
             return
         if self._closing:
             self._discard()
+            return
+        if self._paused:
+            self._unwatch()
             return
         try:
             self._read()
@@ -152,7 +172,7 @@ class Http2Socket:
 
     def _handshake(self) -> None:
         transport = self._transport
-        transport.loop.remove_reader(self._fd)
+        self._unwatch()
         if self._turned:
             self._go_on()
         elif transport.turns.ask(self, time.monotonic()):
@@ -179,7 +199,6 @@ class Http2Socket:
         if self._fd < 0:
             self._socket.close()
             return
-        loop = self._transport.loop
         try:
             awaited = step.result()
         except (OSError, asyncio.CancelledError) as error:
@@ -187,11 +206,12 @@ class Http2Socket:
             self.close()
             return
         if awaited == ssl.SSL_ERROR_WANT_WRITE:
-            loop.add_writer(self._fd, self._write_handshake)
+            self._transport.loop.add_writer(self._fd, self._write_handshake)
             return
-        loop.add_reader(self._fd, self._readable)
         if awaited != ssl.SSL_ERROR_WANT_READ and self._secured():
             self._readable()  # what TLS has read already does not wake the loop
+        if not self._paused:
+            self._watch()
 
     def _write_handshake(self) -> None:
         self._transport.loop.remove_writer(self._fd)
@@ -257,16 +277,14 @@ class Http2Socket:
 
     def pause(self) -> None:
         """Read nothing more for now; the client waits."""
-        self._paused += 1
-        if self._paused == 1 and self._fd >= 0:
-            self._transport.loop.remove_reader(self._fd)
+        self._paused += 1  # often it is taken back before there is more
 
     def resume(self) -> None:
         """Take back one `pause`."""
         self._paused -= 1
         if self._paused or self._fd < 0:
             return
-        self._transport.loop.add_reader(self._fd, self._readable)
+        self._watch()
         if not self._continues:
             # What TLS has read already does not wake the loop.
             self._continues = True
@@ -474,6 +492,17 @@ class Http2Socket:
         self.flush()
         if self._draining and not self.streams:
             self._end()
+
+
+def _has_spoken(secured: ssl.SSLSocket) -> bool:
+    """Whether there is something to read, or never will be."""
+    try:
+        socket.socket.recv(secured, 1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass  # whoever reads finds out
+    return True
 
 
 def _handshake_step(secured: ssl.SSLSocket) -> int:

@@ -31,8 +31,9 @@ DEFAULT_LIMITS = Limits()
 _BACKLOG = 4096
 _ACCEPTS = 32
 """Connections accepted before others get their turn."""
-_HANDSHAKING = 4
-"""Threads that make handshakes. They wait for the interpreter more than they compute."""
+_HANDSHAKING = 2
+"""Threads that make handshakes. They wait for the interpreter more than they compute, and more of
+them take it from the loop more often."""
 _LOOK = 0.01
 """Seconds between two looks whether further handshakes may begin."""
 _TICK = 5.0
@@ -75,6 +76,7 @@ class Http2Transport:
         self._used_tls: ServerTls | None = None
         self._context: ssl.SSLContext | None = None
         self._listener: socket.socket | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._ticking: asyncio.TimerHandle | None = None
         times = (limits.handshake_time, limits.keepalive_time, limits.keepalive_timeout)
         self._interval = min(_TICK, *(time / 2 for time in times))
@@ -82,10 +84,13 @@ class Http2Transport:
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
         """The loop everything runs on."""
-        return asyncio.get_running_loop()
+        assert self._loop is not None
+        return self._loop
 
     async def start(self) -> int:
         """Begin to accept. Raises ``OSError`` when the address cannot be used."""
+        # Kept: to ask for the running loop is a system call (Python 3.11 looks for forks).
+        self._loop = asyncio.get_running_loop()
         host, _, port = self._address.rpartition(":")
         host = host.strip("[]")
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
