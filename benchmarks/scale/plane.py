@@ -50,6 +50,9 @@ class Process(NamedTuple):
 class Plane(Protocol):
     """What scenarios need of a server."""
 
+    ready_s: float
+    """Seconds from its last start to readiness; 0 when somebody else starts it."""
+
     @property
     def place(self) -> Place:
         """Where proxies connect to."""

@@ -268,6 +268,8 @@ def reconnect(bench: Bench) -> Result:
     bench.fleet.mark()
     meter.start(fresh=True)
     meter.cpu = bench.plane.cpu()
+    meter.extra["ready_s"] = round(bench.plane.ready_s, 2)
+    meter.extra["cpu_until_ready_s"] = round(meter.cpu, 2)
     begun, report = connect_all(bench)
     meter.add(begun, report.complete_at, report)
     return meter.result("reconnect")

@@ -54,18 +54,21 @@ def config_map(name: str, namespace: str = "default", **data: str) -> Resource:
 
 def pod(name: str, namespace: str = "default", account: str = "default") -> Resource:
     """A running pod."""
-    return parsed(
-        {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"name": name, "namespace": namespace, "labels": {"app": name}},
-            "spec": {
-                "serviceAccountName": account,
-                "containers": [{"name": "app", "image": "x"}, {"name": "istio-proxy"}],
-            },
-            "status": {"phase": "Running", "podIP": "127.0.0.1"},
-        }
-    )
+    return parsed(raw_pod(name, namespace, account))
+
+
+def raw_pod(name: str, namespace: str, account: str = "default") -> dict[str, object]:
+    """A running pod as it is written."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": namespace, "labels": {"app": name}},
+        "spec": {
+            "serviceAccountName": account,
+            "containers": [{"name": "app", "image": "x"}, {"name": "istio-proxy"}],
+        },
+        "status": {"phase": "Running", "podIP": "127.0.0.1"},
+    }
 
 
 def parsed(raw: dict[str, object]) -> Resource:

@@ -49,6 +49,8 @@ from lateen.source.store import Store
 _log = logging.getLogger(__name__)
 _QUARANTINE_FILE = "quarantine.json"
 _CONNECTED_FILE = "connected.json"
+_AHEAD_SECONDS = 3.0
+"""How much later the control plane begins to serve at most, for proxies that were connected."""
 _REMEMBER_EVERY = 1.0
 """Seconds between two looks whether others are connected than the file says."""
 _MAX_OPEN_REJECTIONS = 1000
@@ -225,8 +227,23 @@ class ControlPlane:
         self._take(batch)
         connected = connected_file.read(self.options.state_dir / _CONNECTED_FILE)
         self.moves.left(connected, EXPECTED_AFTER_START)
+        self._translate_ahead(connected)
         self.server.set_ready()
         keep_what_is_loaded()
+
+    def _translate_ahead(self, connected: Sequence[str]) -> None:
+        """What proxies that come back ask for all at once is made before the first of them may: it
+        takes as long later, with all of them waiting and their handshakes beside it."""
+        if not connected or self.workers is not None:  # who comes to which process nobody knows
+            return
+        begun = time.monotonic()
+        made = self.server.translate_ahead(connected, _AHEAD_SECONDS)
+        taken = time.monotonic() - begun
+        _log.info("made the configuration of %d proxies ahead in %.1f s", made, taken)
+
+    async def _forget_unused(self) -> None:
+        await asyncio.sleep(EXPECTED_AFTER_START)
+        self.server.forget_unused()
 
     async def run(self) -> None:
         """Follow the store and push, until cancelled."""
@@ -237,6 +254,7 @@ class ControlPlane:
             tasks.create_task(self.server.housekeeping())
             tasks.create_task(watch_lag(self.metrics.loop_lag))
             tasks.create_task(self._remember_connected())
+            tasks.create_task(self._forget_unused())
 
     async def _follow(self) -> None:
         async for batch in self._source.batches():

@@ -120,6 +120,31 @@ class DiscoveryServer:
         """Whether so many proxies wait for their turn that more can wait to say who they are."""
         return self._admission.crowded
 
+    def translate_ahead(self, proxies: Iterable[str], seconds: float) -> int:
+        """Make the configuration of ``proxies`` (node ids) before they connect, for ``seconds`` at
+        most. Returns for how many it is there. `forget_unused` drops that of those who do not come.
+        """
+        until, count = time.monotonic() + seconds, 0
+        for text in proxies:
+            if time.monotonic() >= until:
+                break
+            try:
+                proxy = proxy_at(self.snapshot, parse_node_id(text), Node(text))
+                if proxy is not None:
+                    self._targets.expect(proxy, self.snapshot)
+                    count += 1
+            except Refusal:
+                continue  # no node id
+            except Exception:
+                # A defect that this workload's objects meet: its proxy is told when it connects.
+                self.metrics.internal_errors.inc()
+                _log.exception("the configuration of %s could not be made ahead", text)
+        return count
+
+    def forget_unused(self) -> None:
+        """Forget what was made ahead for proxies that have not connected."""
+        self._targets.forget_unused()
+
     def set_ready(self) -> None:
         """The first complete snapshot is published: begin to answer proxies."""
         self._ready.set()

@@ -44,17 +44,36 @@ class ScopeTargets:
             return
         self.leave(connection)
         if state is None:
-            made = self._generator.translations
-            resources = self._generator.generate(snapshot, scope)
-            self._metrics.translations.labels("full").inc(self._generator.translations - made)
-            state = ScopeState(scope, snapshot, resources, Target(snapshot.version, {}))
-            self.states[scope] = state
-            self.retarget(state)
-            self._metrics.scopes.set(len(self.states))
+            state = self._new_state(scope, snapshot)
         state.connections.add(connection)
         connection.state = state
         self._want_secrets(state, connection)
         assign(connection, state)
+
+    def _new_state(self, scope: Scope, snapshot: Snapshot) -> ScopeState:
+        made = self._generator.translations
+        resources = self._generator.generate(snapshot, scope)
+        self._metrics.translations.labels("full").inc(self._generator.translations - made)
+        state = ScopeState(scope, snapshot, resources, Target(snapshot.version, {}))
+        self.states[scope] = state
+        self.retarget(state)
+        self._metrics.scopes.set(len(self.states))
+        return state
+
+    def expect(self, proxy: Proxy, snapshot: Snapshot) -> None:
+        """Have everything ready for a proxy that will connect; see `forget_unused`."""
+        scope = self._generator.scope_of(snapshot, proxy)
+        if scope not in self.states:
+            state = self._new_state(scope, snapshot)
+            for view in state.target.views.values():
+                view.expect_claims()
+
+    def forget_unused(self) -> None:
+        """Forget the scopes of proxies that were expected and have not come."""
+        for state in list(self.states.values()):
+            if not state.connections:
+                del self.states[state.scope]
+        self._metrics.scopes.set(len(self.states))
 
     def leave(self, connection: Connection) -> None:
         """Take a proxy out of its scope; a scope without proxies is forgotten."""

@@ -163,6 +163,10 @@ class View:
             return claims.fingerprint == self.base._claimed + _claimed(resources.own)
         return claims.fingerprint == self._claimed
 
+    def expect_claims(self) -> None:
+        """Have ready what `is_exactly` compares with."""
+        _ = self._claimed if self.base is None else self.base._claimed
+
     @property
     def _claimed(self) -> int:
         """The fingerprint of what a proxy that holds it claims; kept, as many scopes share the view
