@@ -14,13 +14,13 @@ import random
 import socket
 import ssl
 import time
-from concurrent.futures import Executor
 from typing import Protocol
 
 from lateen.pki.errors import PkiError
 from lateen.pki.identity import SpiffeId
 from lateen.serve.grpc_headers import Headers
 from lateen.serve.grpc_stream import STATUS, GrpcStream
+from lateen.serve.handshake_threads import HandshakeThreads, Outcome
 from lateen.serve.handshakes import Handshakes
 from lateen.serve.http2_connection import ProtocolViolation, ServerConnection
 from lateen.serve.http2_limits import Limits
@@ -60,7 +60,7 @@ class Server(Protocol):
     handshakes: dict[Http2Socket, None]
     """Those whose peer is not known yet, oldest first."""
     streams: dict[GrpcStream, None]
-    handshaking: Executor
+    handshaking: HandshakeThreads
     """Where handshakes are made."""
     turns: Handshakes[Http2Socket]
     """Whose handshake begins."""
@@ -93,7 +93,7 @@ class Http2Socket:
         "_pinged",
         "_rest",
         "_socket",
-        "_step",
+        "_stepping",
         "_transport",
         "_turned",
         "_waiting",
@@ -117,7 +117,8 @@ class Http2Socket:
         self._handshaking = True
         self._turned = False
         """Its handshake was begun."""
-        self._step: asyncio.Future[int] | None = None
+        self._stepping = False
+        """A thread goes on with its handshake."""
         self._paused = 0
         """Streams that wait for somebody to take what was read."""
         self._watched = False
@@ -189,20 +190,16 @@ class Http2Socket:
     def _go_on(self) -> None:
         """Go on with it in a thread: its signatures cost a millisecond, in which the loop can serve
         others. Nobody else touches the socket meanwhile."""
-        loop = self._transport.loop
-        step = loop.run_in_executor(self._transport.handshaking, _handshake_step, self._socket)
-        self._step = step
-        step.add_done_callback(self._handshake_went)
+        self._stepping = True
+        self._transport.handshaking.go_on(self._socket, self._handshake_went)
 
-    def _handshake_went(self, step: asyncio.Future[int]) -> None:
-        self._step = None
+    def _handshake_went(self, awaited: Outcome) -> None:
+        self._stepping = False
         if self._fd < 0:
             self._socket.close()
             return
-        try:
-            awaited = step.result()
-        except (OSError, asyncio.CancelledError) as error:
-            _log.debug("handshake with %s failed: %s", self._peer, error)
+        if isinstance(awaited, OSError):
+            _log.debug("handshake with %s failed: %s", self._peer, awaited)
             self.close()
             return
         if awaited == ssl.SSL_ERROR_WANT_WRITE:
@@ -408,7 +405,7 @@ class Http2Socket:
         loop = self._transport.loop
         loop.remove_reader(fd)
         loop.remove_writer(fd)
-        if self._step is None:
+        if not self._stepping:
             self._socket.close()
         # Otherwise a thread still uses it, for a moment.
         self._head = self._rest = None
@@ -503,14 +500,3 @@ def _has_spoken(secured: ssl.SSLSocket) -> bool:
     except OSError:
         pass  # whoever reads finds out
     return True
-
-
-def _handshake_step(secured: ssl.SSLSocket) -> int:
-    """Go as far as it goes; what it waits for then, an ``ssl.SSLErrorNumber``, 0 for nothing."""
-    try:
-        secured.do_handshake()
-    except ssl.SSLWantReadError:
-        return ssl.SSL_ERROR_WANT_READ
-    except ssl.SSLWantWriteError:
-        return ssl.SSL_ERROR_WANT_WRITE
-    return 0

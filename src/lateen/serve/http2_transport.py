@@ -16,9 +16,9 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
 
 from lateen.serve.grpc_stream import GrpcStream
+from lateen.serve.handshake_threads import HandshakeThreads
 from lateen.serve.handshakes import Handshakes
 from lateen.serve.http2_limits import Limits
 from lateen.serve.http2_socket import SERVICE, Http2Socket
@@ -69,7 +69,7 @@ class Http2Transport:
         self.draining = False
         self.turns: Handshakes[Http2Socket] = Handshakes(crowded, limits.handshakes // 2)
         self._looking = False
-        self.handshaking: Executor = ThreadPoolExecutor(_HANDSHAKING, "handshake")
+        self.handshaking = HandshakeThreads(_HANDSHAKING)
         self._address = address
         self._share_port = share_port
         self._tls = tls
@@ -111,6 +111,7 @@ class Http2Transport:
                 f"cannot listen on {self._address}; is another control plane running? ({error})"
             ) from error
         self._listener = listener
+        self.handshaking.start(self.loop)
         self.loop.add_reader(listener.fileno(), self._accept)
         self._ticking = self.loop.call_later(self._interval, self._tick)
         return int(listener.getsockname()[1])
@@ -132,7 +133,7 @@ class Http2Transport:
         works = [stream.work for stream in self.streams if stream.work is not None]
         if works:
             await asyncio.wait(works, timeout=1.0)
-        self.handshaking.shutdown(wait=False)
+        self.handshaking.stop()
 
     async def shed(self, count: int) -> int:
         """See `Transport`; spread over a second, so that they do not come back at once. Returns
