@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _MAX_ERROR_TEXT = 4096
 # A proxy's words go to logs and terminals. Envoy separates what it refuses by line ends.
 _NO_CONTROLS = {code: " " for code in (*range(0x20), *range(0x7F, 0xA0)) if code != 0x0A}
-_MAX_DEBUG_REQUEST = 64 * 1024
+_MAX_DEBUG_REQUEST = 16 * 1024
 _SMALL = 512
 """Bytes of a request that may be one of many alike."""
 _MAX_NODE = 1024 * 1024
