@@ -20,8 +20,9 @@ from lateen.model.proxy import Proxy, Scope
 from lateen.model.snapshot import Snapshot, apply
 from lateen.model.snapshot import snapshot_of as made_of
 from lateen.serve import feed
-from lateen.serve.control_plane import ControlPlane, ControlPlaneOptions, Followers
+from lateen.serve.control_plane import ControlPlane, ControlPlaneOptions
 from lateen.serve.debug_proxies import push_status
+from lateen.serve.followers import Followers
 from lateen.serve.generator import MeshGenerator
 from lateen.serve.http2_transport import Http2Transport
 from lateen.serve.tls import ServerTls

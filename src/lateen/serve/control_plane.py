@@ -12,10 +12,10 @@ import datetime
 import functools
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from lateen.api.findings import Finding
 from lateen.api.meshconfig import MeshConfig
@@ -29,6 +29,7 @@ from lateen.serve.connection import Connection
 from lateen.serve.everywhere import Everywhere
 from lateen.serve.evidence import Evidence, Question, evidence
 from lateen.serve.feed import decode_rejection
+from lateen.serve.followers import Followers
 from lateen.serve.generator import ConfigGenerator
 from lateen.serve.intake import Admitted, Intake, Standing
 from lateen.serve.interpreter import keep_what_is_loaded
@@ -42,7 +43,6 @@ from lateen.serve.overload_notes import OverloadNotes
 from lateen.serve.priority import ChangeClass
 from lateen.serve.push import Acknowledgement, DiscoveryServer, PushOptions, Rejected
 from lateen.serve.quarantine import Quarantine, Quarantined, blamed, describe, refused_resources
-from lateen.serve.worker import Worker
 from lateen.source.embedded import Batch, EmbeddedSource
 from lateen.source.store import Store
 
@@ -104,40 +104,6 @@ class WaitResult:
             "rejections": [describe(entry) for entry in self.rejections],
             "deferredChanges": self.deferred,
         }
-
-
-class Followers(Protocol):
-    """Further processes, as the control plane sees them (see `lateen.serve.workers.Workers`)."""
-
-    def changed(self, changes: Iterable[Change], version: int, *, immediate: bool) -> None:
-        """Changes were applied to the snapshot, which is now ``version``."""
-
-    def everything(self, version: int) -> None:
-        """All configuration is made anew under ``version``."""
-
-    def withheld(self, items: Iterable[tuple[str, str, str]]) -> None:
-        """These versions (type URL, name, version) go to no proxy."""
-
-    def serving(self) -> Sequence[Worker]:
-        """Those that may have proxies."""
-
-    async def statuses(self) -> list[Mapping[str, Any]]:
-        """``proxies``, ``scopes`` and ``pid`` of each process."""
-
-    async def config(self, name: str, type_url: str) -> dict[str, Any] | None:
-        """The configuration of a proxy that one of them has."""
-
-    async def debug(self, name: str, query: Mapping[str, str]) -> list[tuple[bytes, str]]:
-        """Body and content type of each process' answer."""
-
-    async def metrics(self, kind: str = "") -> list[Any]:
-        """Each process' metrics (`lateen.serve.merged.Export`)."""
-
-    async def totals(self) -> list[Mapping[str, float]]:
-        """Each process' totals of work done."""
-
-    async def evidence(self, question: Question) -> list[Evidence]:
-        """What each process' proxies say of refused resources."""
 
 
 class ControlPlane:

@@ -50,7 +50,7 @@ class HandshakeThreads:
         while (asked := self._asked.get()) is not None:
             secured, told = asked
             self._done.append((told, _step(secured)))
-            # Set before the loop takes what is done, so nothing is left behind.
+            # The loop clears this before it takes what is done: nothing is left behind.
             if not self._woken:
                 self._woken = True
                 try:

@@ -6,7 +6,6 @@ read costs next to nothing.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import math
@@ -14,20 +13,17 @@ import random
 import socket
 import ssl
 import time
-from typing import Protocol
 
 from lateen.pki.errors import PkiError
 from lateen.pki.identity import SpiffeId
 from lateen.serve.grpc_headers import Headers
 from lateen.serve.grpc_stream import STATUS, GrpcStream
-from lateen.serve.handshake_threads import HandshakeThreads, Outcome
-from lateen.serve.handshakes import Handshakes
+from lateen.serve.handshake_threads import Outcome
 from lateen.serve.http2_connection import ProtocolViolation, ServerConnection
-from lateen.serve.http2_limits import Limits
+from lateen.serve.http2_server import Server
 from lateen.serve.http2_stream import ServerStream
 from lateen.serve.protocol import Dialect
 from lateen.serve.tls import peer_identity
-from lateen.serve.transport import StreamHandler
 
 SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 _METHODS = {
@@ -48,29 +44,6 @@ _BUFFER = bytearray(_READ)
 """What a read brings; it is used up before the next."""
 _VIEW = memoryview(_BUFFER)
 _log = logging.getLogger(__name__)
-
-
-class Server(Protocol):
-    """What connections share."""
-
-    limits: Limits
-    handler: StreamHandler
-    draining: bool
-    connections: set[Http2Socket]
-    handshakes: dict[Http2Socket, None]
-    """Those whose peer is not known yet, oldest first."""
-    streams: dict[GrpcStream, None]
-    handshaking: HandshakeThreads
-    """Where handshakes are made."""
-    turns: Handshakes[Http2Socket]
-    """Whose handshake begins."""
-
-    def look_for_turns(self) -> None:
-        """Let handshakes that wait begin when they may."""
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop:
-        """The loop everything runs on."""
 
 
 class Http2Socket:

@@ -39,7 +39,7 @@ _END_LIMIT = 5.0
 
 
 class Workers:
-    """The replicas of one control plane (see `lateen.serve.control_plane.Followers`)."""
+    """The replicas of one control plane (see `lateen.serve.followers.Followers`)."""
 
     def __init__(
         self,
