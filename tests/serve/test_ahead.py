@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 
@@ -83,6 +84,25 @@ def test_one_proxy_that_cannot_be_translated_keeps_nobody_else_from_it(
     assert {scope.namespace for scope in server.scopes} == {"default", "other"}
     [record] = caplog.records
     assert node_id("two", "broken") in record.getMessage()
+
+
+class Unreadable(dict[str, Any]):
+    """Resources in which a defect shows only when they are looked at."""
+
+    def items(self) -> NoReturn:
+        raise RuntimeError("a defect")
+
+
+async def test_a_scope_of_which_nothing_could_be_made_is_made_when_its_proxy_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_mesh(tmp_path, pod("one"), config_map("a")) as mesh:
+        with monkeypatch.context() as patch:
+            patch.setattr(mesh.generator, "generate", lambda *_: Unreadable())
+            assert mesh.server.translate_ahead([node_id("one")], LIMIT) == 0
+        async with SimulatedProxy(mesh) as proxy:
+            await proxy.ask()
+            assert [item.name for item in (await proxy.read()).resources] == ["a"]
 
 
 def test_serving_is_not_put_off_for_longer_than_was_allowed() -> None:

@@ -15,12 +15,15 @@ from lateen.serve.handshake_threads import HandshakeThreads, Outcome
 
 @contextlib.asynccontextmanager
 async def threads(count: int = 2) -> AsyncIterator[HandshakeThreads]:
+    before = set(threading.enumerate())
     made = HandshakeThreads(count)
     made.start(asyncio.get_running_loop())
-    yield made
-    made.stop()
+    try:
+        yield made
+    finally:
+        made.stop()
     async with asyncio.timeout(5):
-        while any(thread.name.startswith("handshake_") for thread in threading.enumerate()):
+        while not before.issuperset(threading.enumerate()):
             await asyncio.sleep(0.01)
 
 

@@ -24,8 +24,8 @@ configurations before their virtual hosts, which Envoy takes only for those it h
 
 
 Content = bytes | tuple[bytes, ...]
-"""A serialised message, whole or in pieces that follow each other. Pieces may be shared: the
-inbound listeners of a thousand workloads have most of their filter chains in common."""
+"""A serialised message, whole or in pieces that follow each other. Pieces may be shared:
+most filter chains of a workload's inbound listener are those of other workloads' too."""
 
 
 class DiscoveryResource(msgspec.Struct, frozen=True, eq=False, weakref=True):

@@ -115,7 +115,7 @@ class Http2Socket:
     # Sockets
 
     def _watch(self) -> None:
-        # To add a reader anew and to remove it costs six system calls.
+        # To add a reader anew and to remove it costs several system calls.
         if not self._watched and self._fd >= 0:
             self._watched = True
             self._transport.loop.add_reader(self._fd, self._readable)

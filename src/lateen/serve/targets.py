@@ -55,8 +55,8 @@ class ScopeTargets:
         resources = self._generator.generate(snapshot, scope)
         self._metrics.translations.labels("full").inc(self._generator.translations - made)
         state = ScopeState(scope, snapshot, resources, Target(snapshot.version, {}))
-        self.states[scope] = state
         self.retarget(state)
+        self.states[scope] = state  # only now: one without its target would be served as empty
         self._metrics.scopes.set(len(self.states))
         return state
 

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 _MAX_ERROR_TEXT = 4096
 # A proxy's words go to logs and terminals. Envoy separates what it refuses by line ends.
 _NO_CONTROLS = {code: " " for code in (*range(0x20), *range(0x7F, 0xA0)) if code != 0x0A}
-_MAX_DEBUG_REQUEST = 16 * 1024
+_MAX_DEBUG_REQUEST = 64 * 1024
+"""Bytes. Its node may be an Envoy's, which lists all extensions."""
 _SMALL = 512
 """Bytes of a request that may be one of many alike."""
 _MAX_NODE = 1024 * 1024
@@ -216,7 +217,7 @@ _DEBUG_BYTES = DEBUG_TYPE.encode()
 def asks_to_debug(data: bytes) -> bool:
     """Whether a request may be one for a ``istio.io/debug`` type: quick, and only a hint.
 
-    Such a request names nothing but itself; larger ones are of proxies that say what they hold.
+    Such a request has a node and names nothing; larger ones are of proxies that say what they hold.
     """
     return len(data) <= _MAX_DEBUG_REQUEST and _DEBUG_BYTES in data
 
