@@ -61,14 +61,24 @@ def test_a_message_in_pieces_is_the_same_resource_as_a_whole_one(pieces: list[by
     assert b"".join(cut.pieces) == whole
 
 
-def test_only_a_small_request_asks_to_debug() -> None:
-    request = discovery_pb2.DeltaDiscoveryRequest(type_url="istio.io/debug/syncz")
-    assert wire.asks_to_debug(request.SerializeToString())
-    request.initial_resource_versions.update({f"cluster-{n}": "v" for n in range(8000)})
-    assert not wire.asks_to_debug(request.SerializeToString())
-    assert not wire.asks_to_debug(
-        discovery_pb2.DiscoveryRequest(type_url=CLUSTER).type_url.encode()
-    )
+@pytest.mark.parametrize("extensions", [0, 600])
+def test_a_request_for_a_debug_type_is_told_whatever_its_node_is(extensions: int) -> None:
+    delta = discovery_pb2.DeltaDiscoveryRequest()
+    state = discovery_pb2.DiscoveryRequest(version_info="1", resource_names=["a"])
+    for dialect, request in ((Dialect.DELTA, delta), (Dialect.STATE, state)):
+        request.node.id = "sidecar~10.0.0.1~a.b~b.svc.cluster.local"
+        for number in range(extensions):  # an Envoy names some five hundred
+            request.node.extensions.add(name=f"envoy.{number}", category="x" * 100)
+        request.type_url = CLUSTER
+        assert not wire.asks_to_debug(dialect, request.SerializeToString())
+        request.type_url = "istio.io/debug/syncz"
+        assert wire.asks_to_debug(dialect, request.SerializeToString())
+        request.ClearField("node")
+        assert wire.asks_to_debug(dialect, request.SerializeToString())
+
+
+def test_what_is_no_request_asks_for_nothing() -> None:
+    assert not wire.asks_to_debug(Dialect.DELTA, b"\x0a" + b"\xff" * 9)
 
 
 def test_an_empty_named_resource_is_a_route_configuration_or_load_assignment() -> None:

@@ -279,7 +279,7 @@ class DiscoveryServer:
         if not self.ready:
             raise Refusal("UNAVAILABLE", "the control plane is still reading its configuration")
         first = await first_request(stream, self.options.first_request)
-        answer = self.on_debug if asks_to_debug(first) else None
+        answer = self.on_debug if asks_to_debug(stream.dialect, first) else None
         if answer is not None and await answer(stream, first):
             return
         node = node_of(stream, first)

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 _MAX_ERROR_TEXT = 4096
 # A proxy's words go to logs and terminals. Envoy separates what it refuses by line ends.
 _NO_CONTROLS = {code: " " for code in (*range(0x20), *range(0x7F, 0xA0)) if code != 0x0A}
-_MAX_DEBUG_REQUEST = 64 * 1024
-"""Bytes. Its node may be an Envoy's, which lists all extensions."""
+_MAX_DEBUG_REQUEST = 4096
+"""Bytes after the node. The node may be an Envoy's, with 60 kB of extensions."""
 _SMALL = 512
 """Bytes of a request that may be one of many alike."""
 _MAX_NODE = 1024 * 1024
@@ -90,18 +90,26 @@ _parse_small = functools.lru_cache(maxsize=1024)(_parse)
 def parse_node(dialect: Dialect, data: bytes) -> Node | None:
     """The node of a request. Raises `MalformedRequest`.
 
-    The rest, which may name thousands of resources, is not decoded when the node comes first, as
-    it does from all that write fields in their order.
+    The rest, which may name thousands of resources, is not decoded when the node comes first.
     """
-    number = 1 if dialect is Dialect.DELTA else 2
+    begin, end = _node_span(dialect, data)
+    if not begin:
+        return (parse_delta if dialect is Dialect.DELTA else parse_state)(data)[1]
     message = DeltaRequestMessage()  # its first field is the node
+    _decode(message, _field(1, data[begin:end]))
+    return _node(message)
+
+
+def _node_span(dialect: Dialect, data: bytes) -> tuple[int, int]:
+    """Where the node of a request begins and ends; zeros unless it comes first, as it does from all
+    that write fields in their order. Raises `MalformedRequest`."""
+    number = 1 if dialect is Dialect.DELTA else 2
     start = _skip_version(data) if dialect is Dialect.STATE else 0
     if data[start : start + 1] == bytes((number << 3 | 2,)):
         size, begin = _read_varint(data, start + 1)
         if size <= _MAX_NODE and begin + size <= len(data):
-            _decode(message, _field(1, data[begin : begin + size]))
-            return _node(message)
-    return (parse_delta if dialect is Dialect.DELTA else parse_state)(data)[1]
+            return begin, begin + size
+    return 0, 0
 
 
 def _skip_version(data: bytes) -> int:
@@ -214,12 +222,13 @@ DEBUG_TYPE = "istio.io/debug"
 _DEBUG_BYTES = DEBUG_TYPE.encode()
 
 
-def asks_to_debug(data: bytes) -> bool:
-    """Whether a request may be one for a ``istio.io/debug`` type: quick, and only a hint.
-
-    Such a request has a node and names nothing; larger ones are of proxies that say what they hold.
-    """
-    return len(data) <= _MAX_DEBUG_REQUEST and _DEBUG_BYTES in data
+def asks_to_debug(dialect: Dialect, data: bytes) -> bool:
+    """Whether a request may be one for a ``istio.io/debug`` type: quick, and only a hint."""
+    try:
+        _, end = _node_span(dialect, data)
+    except MalformedRequest:
+        return False  # whoever reads it says so
+    return data.find(_DEBUG_BYTES, end, end + _MAX_DEBUG_REQUEST) >= 0
 
 
 def encode_state_of(
