@@ -42,6 +42,8 @@ class Channel:
         self._handler = handler
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
+        self._outgoing: socket.socket | None = None
+        self._unsent = bytearray()
         self._calls: dict[int, asyncio.Future[Value]] = {}
         self._numbers = itertools.count(1)
         self._work: set[asyncio.Task[None]] = set()
@@ -50,6 +52,9 @@ class Channel:
     async def open(self, end: socket.socket) -> None:
         """Take over one end of the pair."""
         end.setblocking(False)
+        # A transport that cannot write stops reading as well, and would drop what the other end
+        # said last. So sending has a descriptor of its own.
+        self._outgoing = end.dup()
         self._reader, self._writer = await asyncio.open_unix_connection(sock=end, limit=1 << 20)
 
     def notify(self, name: str, value: Value = None) -> None:
@@ -97,6 +102,7 @@ class Channel:
     def close(self) -> None:
         """End it; calls that wait fail."""
         self.closed = True
+        self._stop_sending()
         for task in self._work:
             task.cancel()
         for future in self._calls.values():
@@ -123,9 +129,37 @@ class Channel:
             future.set_result(value)
 
     def _send(self, message: list[Value]) -> None:
-        if self.closed or self._writer is None:
+        if self._outgoing is None:
             return
         data = msgspec.msgpack.encode(message)
-        self._writer.write(_HEADER.pack(len(data)) + data)
-        if self._writer.transport.get_write_buffer_size() > MAX_BACKLOG:
-            self.close()
+        waiting = bool(self._unsent)
+        self._unsent += _HEADER.pack(len(data))
+        self._unsent += data
+        if not waiting:
+            self._flush()
+            if self._unsent:
+                asyncio.get_running_loop().add_writer(self._outgoing, self._resume)
+        if len(self._unsent) > MAX_BACKLOG:
+            self._outgoing.shutdown(socket.SHUT_RDWR)  # `run` ends when it has read the rest
+            self._stop_sending()
+
+    def _flush(self) -> None:
+        assert self._outgoing is not None
+        try:
+            del self._unsent[: self._outgoing.send(self._unsent)]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._stop_sending()  # it is gone; `run` ends when it has read what it said before
+
+    def _resume(self) -> None:
+        self._flush()
+        if self._outgoing is not None and not self._unsent:
+            asyncio.get_running_loop().remove_writer(self._outgoing)
+
+    def _stop_sending(self) -> None:
+        self._unsent.clear()
+        if self._outgoing is not None:
+            asyncio.get_running_loop().remove_writer(self._outgoing)
+            self._outgoing.close()
+            self._outgoing = None

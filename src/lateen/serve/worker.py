@@ -29,8 +29,8 @@ class Worker:
     ready: bool = False
     """It listens."""
     proxies: Counter[str] = field(default_factory=Counter)
-    """Connections of its proxies, by node id, as it told us of each. A process that dies has told
-    of all, so nobody is missed."""
+    """Connections of its proxies, by node id, as it told us of each. What a process that dies has
+    told is read to the end, so nobody is missed (some 200 messages fit into the socket)."""
 
     def listen(self) -> None:
         """Let proxies in. It has every change that it was told before by then."""
