@@ -209,7 +209,15 @@ def busiest(bench: Bench) -> int:
 
 
 def settled(bench: Bench) -> Report:
-    """Wait until all processes are there and all proxies connected."""
-    bench.fleet.wait(lambda _: len(bench.plane.processes()) == WORKERS, bench.limit, poll=0.2)
-    bench.fleet.wait(lambda found: found.connected == SIZE.proxies, bench.limit)
+    """Wait until all processes are there and all proxies connected, and none is to move."""
+
+    def spread(report: Report) -> bool:
+        counts = [process.proxies for process in bench.plane.processes()]
+        return (
+            len(counts) == WORKERS
+            and sum(counts) == SIZE.proxies == report.connected
+            and (not any(surpluses(counts)))
+        )
+
+    assert spread(bench.fleet.wait(spread, bench.limit, poll=0.2))
     return bench.fleet.settle(0.5, 30)

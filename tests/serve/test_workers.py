@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lateen.serve import connected_file
+from lateen.serve import workers as workers_module
+from lateen.serve.control_plane import ControlPlane, ControlPlaneOptions
 from lateen.serve.everywhere import behind, joined
+from lateen.serve.generator import MeshGenerator
 from lateen.serve.moves import EXPECTED_WITHIN, Moves
 from lateen.serve.push import Acknowledgement
-from lateen.serve.workers import arriving, surpluses
+from lateen.serve.tls import ServerTls
+from lateen.serve.worker import Worker, start
+from lateen.serve.workers import Workers, arriving, surpluses
+from lateen.source.store import Store
 from tests.serve.live import METRICS_PORT, LiveMesh, live_mesh, until
+from tests.serve.mesh import pod, snapshot_of
 from tests.serve.test_control_plane import RULE, SERVICE, ring_size
 
 NAMES = ("reviews", "sleep", "third", "fourth")
@@ -150,6 +159,57 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+async def test_proxies_are_missed_while_their_process_is_still_ending(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the end of what a process says and its own end nobody else may speak for them."""
+    proxy = "sidecar~127.0.0.1~one.default~default.svc.cluster.local"
+    replicas: list[Worker] = []
+
+    async def lingering(*arguments: Any, **options: Any) -> Worker:
+        replica = await start(*arguments, **options)
+        end_of_process = replica.process.wait
+
+        async def late() -> int:
+            await asyncio.sleep(3)
+            return await end_of_process()
+
+        monkeypatch.setattr(replica.process, "wait", late)
+        replicas.append(replica)
+        return replica
+
+    monkeypatch.setattr(workers_module, "start", lingering)
+
+    async def shed(count: int) -> int:
+        return count
+
+    store = Store()
+    plane = ControlPlane(ControlPlaneOptions(tmp_path), store, MeshGenerator())
+    plane.snapshot, _ = snapshot_of(pod("one"))
+    own = plane.certificate()
+    tls = ServerTls(own.key, own.issued.chain, plane.authority.trust_bundle)
+    workers = Workers(plane, lambda: 2, ("--listen", "127.0.0.1:0"), lambda: tls, shed, 600)
+    async with AsyncExitStack() as stack:
+        stack.callback(store.close)
+        stack.callback(plane.close)
+        stack.callback(asyncio.ensure_future(workers.run()).cancel)
+        stack.push_async_callback(workers.stop, 1.0)
+        await workers.listen()
+        [replica] = replicas
+        replica.arrived(proxy)
+        assert (await plane.everywhere.wait_for(0, 5)).acknowledged
+
+        replica.process.kill()
+        async with asyncio.timeout(5):
+            while not replica.channel.closed:
+                await asyncio.sleep(0.01)
+
+        found = await plane.everywhere.wait_for(0, 0.2)
+        assert plane.everywhere.proxies() == {proxy}
+        assert [item.proxy for item in found.laggards] == ["one.default"]
+        assert not found.acknowledged
 
 
 def test_only_what_is_above_the_mean_is_shed_and_only_beyond_a_fifth() -> None:

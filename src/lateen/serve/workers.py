@@ -194,15 +194,12 @@ class Workers:
             if self._stopping:
                 worker.channel.notify("stop")
             try:
-                await worker.channel.run()
-                if not self._stopping:
-                    self._plane.moves.left(worker.proxies)
+                await self._follow(worker)
                 async with asyncio.timeout(_END_LIMIT):
                     await worker.process.wait()
             except TimeoutError:
                 pass
             finally:
-                self._workers.remove(worker)
                 if worker.process.returncode is None:
                     worker.process.kill()
             await worker.process.wait()
@@ -211,6 +208,16 @@ class Workers:
             code = worker.process.returncode
             _log.error("replica %d ended with status %s; it is started again", number + 1, code)
             await asyncio.sleep(max(0.0, _RESTART_DELAY - (time.monotonic() - begun)))
+
+    async def _follow(self, worker: Worker) -> None:
+        """Hear what it says until it is gone. Its proxies count as away from that moment on, though
+        the process may take longer to end: nobody speaks for them."""
+        try:
+            await worker.channel.run()
+        finally:
+            self._workers.remove(worker)
+            if not self._stopping:
+                self._plane.moves.left(worker.proxies)
 
     async def _spawn(self, preload: Preload | None = None) -> Worker:
         worker: Worker
