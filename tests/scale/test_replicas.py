@@ -211,13 +211,11 @@ def busiest(bench: Bench) -> int:
 def settled(bench: Bench) -> Report:
     """Wait until all processes are there and all proxies connected, and none is to move."""
 
-    def spread(report: Report) -> bool:
+    def spread() -> bool:
         counts = [process.proxies for process in bench.plane.processes()]
-        return (
-            len(counts) == WORKERS
-            and sum(counts) == SIZE.proxies == report.connected
-            and (not any(surpluses(counts)))
-        )
+        connected = bench.fleet.report().connected
+        whole = len(counts) == WORKERS and sum(counts) == connected == SIZE.proxies
+        return whole and not any(surpluses(counts))
 
-    assert spread(bench.fleet.wait(spread, bench.limit, poll=0.2))
+    until(spread, "proxies are spread", bench.limit)
     return bench.fleet.settle(0.5, 30)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -26,10 +26,13 @@ from lateen.model.service import WorkloadIdentity
 from lateen.model.snapshot import EMPTY, Snapshot, apply
 from lateen.pki.authority import Authority, load_or_create
 from lateen.pki.keys import new_key_and_request
+from lateen.serve.control_plane import ControlPlane
 from lateen.serve.http2_limits import Limits
 from lateen.serve.http2_transport import Http2Transport
 from lateen.serve.push import DiscoveryServer, PushOptions, Rejected
 from lateen.serve.tls import ServerTls
+from lateen.serve.workers import Workers
+from tests.ports import free_port
 
 DEFAULT_LIMITS = Limits()
 QUICK = PushOptions(debounce=0.01)
@@ -79,6 +82,18 @@ def parsed(raw: dict[str, object]) -> Resource:
 
 def snapshot_of(*resources: Resource, base: Snapshot = EMPTY) -> tuple[Snapshot, ChangeSet]:
     return apply(base, [Change(item.key, item) for item in resources])
+
+
+def workers_of(plane: ControlPlane, wanted: Callable[[], int], balance_interval: float) -> Workers:
+    """Further processes of a control plane that itself has no proxies to give up."""
+
+    async def shed(count: int) -> int:
+        return count
+
+    own = plane.certificate()
+    tls = ServerTls(own.key, own.issued.chain, plane.authority.trust_bundle)
+    arguments = ("--listen", f"127.0.0.1:{free_port()}")
+    return Workers(plane, wanted, arguments, lambda: tls, shed, balance_interval)
 
 
 class PlainGenerator:

@@ -16,11 +16,9 @@ from lateen.serve import feed
 from lateen.serve.control_plane import ControlPlane, ControlPlaneOptions
 from lateen.serve.generator import MeshGenerator
 from lateen.serve.preload import open_preload, preload_of, read_preload
-from lateen.serve.tls import ServerTls
-from lateen.serve.workers import Workers
 from lateen.source.embedded import EmbeddedSource
 from lateen.source.store import Store, Write
-from tests.ports import free_port
+from tests.serve.mesh import workers_of
 
 WEB = ObjectKey("", "Service", "shop", "web")
 API = ObjectKey("", "Service", "shop", "api")
@@ -78,14 +76,7 @@ async def test_a_process_is_added_when_the_mesh_has_grown(tmp_path: Path) -> Non
     store.commit([service(WEB)], "test")
     plane = ControlPlane(ControlPlaneOptions(tmp_path), store, MeshGenerator())
     wanted = [1]
-
-    async def shed(count: int) -> int:
-        return count
-
-    own = plane.certificate()
-    tls = ServerTls(own.key, own.issued.chain, plane.authority.trust_bundle)
-    arguments = ("--listen", f"127.0.0.1:{free_port()}")
-    workers = Workers(plane, lambda: wanted[-1], arguments, lambda: tls, shed, balance_interval=0.1)
+    workers = workers_of(plane, lambda: wanted[-1], balance_interval=0.1)
     await workers.prepare()
     plane.load()
     async with AsyncExitStack() as stack:

@@ -20,12 +20,11 @@ from lateen.serve.everywhere import behind, joined
 from lateen.serve.generator import MeshGenerator
 from lateen.serve.moves import EXPECTED_WITHIN, Moves
 from lateen.serve.push import Acknowledgement
-from lateen.serve.tls import ServerTls
 from lateen.serve.worker import Worker, start
-from lateen.serve.workers import Workers, arriving, surpluses
+from lateen.serve.workers import arriving, surpluses
 from lateen.source.store import Store
 from tests.serve.live import METRICS_PORT, LiveMesh, live_mesh, until
-from tests.serve.mesh import pod, snapshot_of
+from tests.serve.mesh import pod, snapshot_of, workers_of
 from tests.serve.test_control_plane import RULE, SERVICE, ring_size
 
 NAMES = ("reviews", "sleep", "third", "fourth")
@@ -182,15 +181,10 @@ async def test_proxies_are_missed_while_their_process_is_still_ending(
 
     monkeypatch.setattr(workers_module, "start", lingering)
 
-    async def shed(count: int) -> int:
-        return count
-
     store = Store()
     plane = ControlPlane(ControlPlaneOptions(tmp_path), store, MeshGenerator())
     plane.snapshot, _ = snapshot_of(pod("one"))
-    own = plane.certificate()
-    tls = ServerTls(own.key, own.issued.chain, plane.authority.trust_bundle)
-    workers = Workers(plane, lambda: 2, ("--listen", "127.0.0.1:0"), lambda: tls, shed, 600)
+    workers = workers_of(plane, lambda: 2, balance_interval=600)
     async with AsyncExitStack() as stack:
         stack.callback(store.close)
         stack.callback(plane.close)

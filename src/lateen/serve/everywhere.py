@@ -91,6 +91,7 @@ async def _wait_at(worker: Worker, version: int, timeout: float) -> Acknowledgem
         asked = {"version": version, "timeout": timeout}
         answer = await worker.channel.call("wait", asked, limit)
     except ChannelClosed:
+        # Its proxies count as away since the same moment, and are waited for as such.
         return Acknowledgement(True, 0)
     except TimeoutError:
         return behind(worker.proxies, f"process {worker.process.pid} does not answer")
