@@ -62,7 +62,7 @@ def services(draw: st.DrawFn) -> str:
                 )
             )
         ),
-        selector=draw(labels),
+        selector=draw(st.sampled_from((*LABELS, "null"))),
         created=draw(created),
         more=draw(
             st.sampled_from(("", "clusterIP: 10.96.0.1", "clusterIP: None", "type: NodePort"))
@@ -73,18 +73,20 @@ def services(draw: st.DrawFn) -> str:
 
 @st.composite
 def slices(draw: st.DrawFn) -> str:
+    number, namespace = draw(small), draw(namespaces)
+    target = f"targetRef: {{kind: Pod, name: p{number}, namespace: {namespace}}}"
     return f"""
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
 metadata:
   name: slice{draw(small)}
-  namespace: {(namespace := draw(namespaces))}
+  namespace: {namespace}
   labels: {{kubernetes.io/service-name: s{draw(small)}}}
 addressType: IPv4
-ports: [{{name: http, port: 9080}}]
+ports: [{{name: http, port: 908{draw(small)}}}]
 endpoints:
-- addresses: [10.0.0.{(number := draw(small))}]
-  targetRef: {{kind: Pod, name: p{number}, namespace: {namespace}}}
+- addresses: [10.0.0.{number}]
+  {draw(st.sampled_from(("", target)))}
 ---
 """
 
@@ -96,6 +98,7 @@ def entries(draw: st.DrawFn) -> str:
         st.sampled_from(
             (
                 "endpoints: [{address: 192.0.2.1}]",
+                f"endpoints: [{{address: 10.0.0.{draw(small)}}}]",
                 "endpoints: [{address: 192.0.2.2, serviceAccount: sa}]",
                 f"workloadSelector: {{labels: {draw(labels)}}}",
             )
@@ -113,10 +116,11 @@ def entries(draw: st.DrawFn) -> str:
 
 @st.composite
 def workload_entries(draw: st.DrawFn) -> str:
+    address = f"{draw(st.sampled_from(('192.0.2', '10.0.0')))}.{draw(small)}"
     return istio(
         "WorkloadEntry",
         f"w{draw(small)}",
-        f"{{address: 192.0.2.{draw(small)}, labels: {draw(labels)}, weight: {draw(small)}}}",
+        f"{{address: {address}, labels: {draw(labels)}, weight: {draw(small)}}}",
         draw(namespaces),
     )
 

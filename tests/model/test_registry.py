@@ -359,6 +359,64 @@ def test_inbound_ports_come_from_the_services_in_front_oldest_first() -> None:
     )
 
 
+def ports_of_web(*texts: str) -> list[tuple[str, int, int]]:
+    """Service, service port and workload port of a pod at 10.0.0.1 that no selector picks."""
+    snapshot = mesh(*texts, pod("web-1", "10.0.0.1", "{app: web}"))
+    resource = snapshot.get(pod_key("web-1"))
+    assert resource is not None
+    scope = scope_of_pod(snapshot, resource)
+    return [(p.hostname.split(".")[0], p.service_port, p.target_port) for p in scope.inbound]
+
+
+SLICE = """
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web, namespace: default, labels: {kubernetes.io/service-name: bare}}
+addressType: IPv4
+ports: [{name: http, port: 9080}]
+endpoints: [{addresses: [10.0.0.1]}, {addresses: [10.0.0.2]}]
+---
+"""
+
+
+def test_inbound_ports_of_endpoints_with_the_own_address_of_a_service_entry() -> None:
+    spec = (
+        "{{hosts: [web.example.com], resolution: STATIC, ports: [{{number: 80, name: http, "
+        "protocol: HTTP, targetPort: 6000}}], endpoints: [{{address: {}}}]}}"
+    )
+    own = istio("ServiceEntry", "web", spec.format("10.0.0.1"))
+    assert ports_of_web(own) == [("web", 80, 6000)]
+    mapped = istio("ServiceEntry", "web", spec.format("10.0.0.1, ports: {http: 7000}"))
+    assert ports_of_web(mapped) == [("web", 80, 7000)]
+    assert ports_of_web(istio("ServiceEntry", "web", spec.format("10.0.0.2"))) == []
+    elsewhere = istio("ServiceEntry", "web", spec.format("10.0.0.1"), "other")
+    assert ports_of_web(elsewhere) == []  # objects shape workloads of their own namespace only
+
+
+def test_inbound_ports_of_a_workload_entry_with_the_own_address() -> None:
+    entry = istio("WorkloadEntry", "vm", "{address: 10.0.0.1, labels: {vm: db}, ports: {tcp: 90}}")
+    picking = service("db", selector="{vm: db}", ports="[{name: tcp, port: 80}]")
+    assert ports_of_web(entry, picking) == [("db", 80, 90)]
+    assert ports_of_web(entry, service("db")) == []
+
+
+def test_inbound_ports_of_an_endpoint_slice_with_the_own_address() -> None:
+    bare = service("bare", selector="null")
+    assert ports_of_web(bare, SLICE) == [("bare", 80, 9080)]
+    named = SLICE.replace(
+        "[10.0.0.1]}", "[10.0.0.1], targetRef: {kind: Pod, name: web-1, namespace: default}}"
+    )
+    assert ports_of_web(bare, named) == [("bare", 80, 9080)]
+    assert ports_of_web(bare, SLICE.replace("10.0.0.1", "10.0.0.3")) == []
+
+
+def test_inbound_ports_of_endpoint_slices_count_where_no_service_selects() -> None:
+    """As Istio's registry of Kubernetes objects looks at them (``GetProxyServiceTargets``)."""
+    assert ports_of_web(service("bare", selector="null"), SLICE, service("web")) == [
+        ("web", 80, 80)
+    ]
+
+
 def test_broken_mesh_configuration_is_reported_and_ignored() -> None:
     good = """
         apiVersion: v1

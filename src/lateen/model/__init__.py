@@ -13,8 +13,9 @@ Public signatures, by module (``snapshot`` arguments are `lateen.model.snapshot.
 - ``registry``: ``ServiceRegistry`` (``snapshot.services``): ``get(hostname, namespace=None)``,
   ``by_host(hostname)``, ``resolve(hostname, client_namespace)``, ``all()``,
   ``visible_to(namespace)``, ``endpoints(service)``, ``members(service)``,
-  ``selecting(namespace, labels)``, ``services_of(pod_key)``, ``workload(key)``,
-  ``workloads(namespace)``. One ``Service`` per host and namespace, with all its addresses.
+  ``selecting(namespace, labels)``, ``services_of(pod_key)``, ``listing(pod_key, addresses)``,
+  ``workload(key)``, ``workloads(namespace)``. One ``Service`` per host and namespace, with all its
+  addresses.
 - ``scope``: ``scope_of(snapshot, proxy) -> Scope``, ``scope_of_pod(snapshot, pod)``,
   ``inbound_ports``, ``gateway_ports``; ``proxies``: ``proxy_of(snapshot, pod) -> Proxy``,
   ``proxy_type(pod)``, ``node_id(...)``.

@@ -8,6 +8,8 @@ from lateen.api.resource import ObjectKey, Resource
 
 ServiceName = tuple[str, str]
 """Host name and namespace of a service."""
+Address = tuple[str, str]
+"""Namespace and IP address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,9 @@ class ChangeSet:
     DNS, ServiceEntry NONE), so that new load assignments alone do not do."""
     workloads: frozenset[ObjectKey] = frozenset()
     """Pods and WorkloadEntries whose mesh-relevant facts changed (labels, address, identity)."""
+    listed: frozenset[Address] = frozenset()
+    """Addresses that an EndpointSlice, Endpoints object or WorkloadEntry in the namespace lists
+    in another way than before: the ports of a workload that has one may differ."""
     everything: bool = False
     """The mesh configuration changed: nothing derived from the old snapshot holds."""
 
@@ -68,5 +73,6 @@ class ChangeSet:
             endpoints=self.endpoints | later.endpoints,
             inline=self.inline | later.inline,
             workloads=self.workloads | later.workloads,
+            listed=self.listed | later.listed,
             everything=self.everything or later.everything,
         )

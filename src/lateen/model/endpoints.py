@@ -224,6 +224,24 @@ def slice_targets(resource: Resource) -> set[ObjectKey]:
     return {row.target for row in _rows((resource,)) if row.target is not None}
 
 
+def slice_addresses(resource: Resource) -> set[str]:
+    """The addresses that an EndpointSlice or Endpoints object lists without naming a pod."""
+    return {row.address for row in _rows((resource,)) if row.target is None}
+
+
+def slice_ports(resource: Resource | None) -> set[tuple[str, str, int]]:
+    """Port name, address and port of all that an EndpointSlice or Endpoints object lists."""
+    rows = _rows((resource,)) if resource is not None else ()
+    return {(row.port_name, row.address, row.port) for row in rows}
+
+
+def entry_addresses(resource: Resource) -> set[str]:
+    """The IP addresses among ``ServiceEntry.endpoints``."""
+    entry = resource.object
+    assert isinstance(entry, ServiceEntry)
+    return {endpoint.address for endpoint in entry.spec.endpoints if is_ip(endpoint.address)}
+
+
 def slice_service(resource: Resource) -> str:
     """Name of the service that an EndpointSlice or Endpoints object belongs to, or empty."""
     if resource.key.kind == "EndpointSlice":

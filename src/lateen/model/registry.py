@@ -105,6 +105,9 @@ class RegistryState:
     """EndpointSlices and Endpoints to the names of their services."""
     referrers: Layers[ObjectKey, tuple[ObjectKey, ...]] = field(default_factory=dict)
     """Pods to the EndpointSlices and Endpoints that list them."""
+    addressed: Layers[str, tuple[ObjectKey, ...]] = field(default_factory=dict)
+    """Addresses to the objects that send to them without naming a Pod: ServiceEntries with
+    endpoints of their own, WorkloadEntries, EndpointSlices and Endpoints."""
     services: Layers[str, Service] = field(default_factory=dict)
     endpoints: Layers[str, tuple[Endpoint, ...]] = field(default_factory=dict)
     findings: Layers[str, tuple[Finding, ...]] = field(default_factory=dict)
@@ -172,16 +175,35 @@ class ServiceRegistry:
         return self._services_of(namespace, keys)
 
     def services_of(self, workload: ObjectKey) -> tuple[Service, ...]:
-        """Services that send to a workload, by selector or by EndpointSlice, oldest first."""
+        """Services whose selector picks a workload, oldest first."""
         namespace = workload.namespace
-        keys = set(self.state.owners.get(namespace, {}).get(workload, ()))
-        listing = self.state.referrers.get(namespace, {}).get(workload, ())
-        if listing:
-            names = self.state.slice_of.get(namespace, {})
-            keys |= {
-                ObjectKey("", "Service", namespace, names[key]) for key in listing if key in names
-            }
-        return self._services_of(namespace, keys)
+        owners = self.state.owners.get(namespace, {}).get(workload, ())
+        return self._services_of(namespace, owners)
+
+    def listing(
+        self, workload: ObjectKey, addresses: Iterable[str]
+    ) -> tuple[tuple[Service, ObjectKey], ...]:
+        """Services of the workload's namespace that send to it because an object lists it or one
+        of its addresses, each with that object: a ServiceEntry with endpoints of its own, a
+        WorkloadEntry that the service selects, an EndpointSlice, an Endpoints object."""
+        namespace = workload.namespace
+        keys = set(self.state.referrers.get(namespace, {}).get(workload, ()))
+        by_address = self.state.addressed.get(namespace)
+        if by_address:
+            keys.update(*(by_address.get(address, ()) for address in addresses))
+        return tuple(
+            (service, key) for key in sorted(keys) for service in self._services_behind(key)
+        )
+
+    def _services_behind(self, key: ObjectKey) -> tuple[Service, ...]:
+        """The services that get endpoints from an object that lists addresses."""
+        namespace = key.namespace
+        if key.kind == "ServiceEntry":
+            return self._services_of(namespace, (key,))
+        if key.kind == "WorkloadEntry":
+            return self.services_of(key)
+        name = self.state.slice_of.get(namespace, {}).get(key, "")
+        return self._services_of(namespace, (ObjectKey("", "Service", namespace, name),))
 
     def _services_of(self, namespace: str, keys: Iterable[ObjectKey]) -> tuple[Service, ...]:
         hosts = self.state.hosts.get(namespace, {})

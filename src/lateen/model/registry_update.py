@@ -10,11 +10,12 @@ from lateen.api.resource import ObjectKey, Resource
 from lateen.model import endpoints as collect
 from lateen.model import kinds
 from lateen.model.assembly import Assembly
-from lateen.model.change import ServiceName
+from lateen.model.change import Address, ServiceName
 from lateen.model.definitions import cluster_ips, hosts_of, same_service, service_selector
 from lateen.model.label_selectors import selects
 from lateen.model.layers import Draft
 from lateen.model.mesh import MeshFacts
+from lateen.model.names import is_ip
 from lateen.model.ordering import age_key, workload_order
 from lateen.model.registry import Pair, RegistryState, selectors_of
 from lateen.model.service import Endpoint, Resolution, Service
@@ -42,6 +43,7 @@ class Update:
     endpoints: frozenset[ServiceName]
     inline: frozenset[ServiceName]
     workloads: frozenset[ObjectKey]
+    listed: frozenset[Address]
 
 
 def update(
@@ -84,6 +86,7 @@ class _Updater:
         self.slices = Draft(base.slices)
         self.slice_of = Draft(base.slice_of)
         self.referrers = Draft(base.referrers)
+        self.addressed = Draft(base.addressed)
         self.services = Draft(base.services)
         self.endpoints = Draft(base.endpoints)
         self.findings = Draft(base.findings)
@@ -95,6 +98,8 @@ class _Updater:
         self.removed: dict[ObjectKey, set[ObjectKey]] = {}
         """Selecting objects to workloads that became, and ceased to be, their members."""
         self.changed_workloads: set[ObjectKey] = set()
+        self.listed: set[Address] = set()
+        """Addresses whose listing in some object changed."""
 
     def run(self, changed: list[ObjectKey]) -> Update:
         by_kind: dict[tuple[str, str], list[ObjectKey]] = {}
@@ -140,6 +145,7 @@ class _Updater:
                 slices=self.slices.result(),
                 slice_of=self.slice_of.result(),
                 referrers=self.referrers.result(),
+                addressed=self.addressed.result(),
                 services=self.services.result(),
                 endpoints=self.endpoints.result(),
                 findings=self.findings.result(),
@@ -148,6 +154,7 @@ class _Updater:
             endpoints=frozenset(endpoints),
             inline=frozenset(inline),
             workloads=frozenset(self.changed_workloads),
+            listed=frozenset(self.listed),
         )
 
     # What changed ------------------------------------------------------------------------------
@@ -168,6 +175,12 @@ class _Updater:
             self.dirty.add((namespace, host))
         if key.kind == "Service":
             self.change_claims(key, old, new)
+        else:
+            self.change_addresses(
+                key,
+                collect.entry_addresses(old) if old is not None else set(),
+                collect.entry_addresses(new) if new is not None else set(),
+            )
         self.change_selector(key, service_selector(new) if new is not None else None)
 
     def change_namespace(self, key: ObjectKey) -> None:
@@ -231,8 +244,25 @@ class _Updater:
             known = self.referrers.get(pod.namespace, pod) or ()
             wanted = {*known, key} if pod in new_pods else {*known} - {key}
             self.referrers.put(pod.namespace, pod, tuple(sorted(wanted)))
+        self.change_addresses(
+            key,
+            collect.slice_addresses(old) if old is not None and old_service else set(),
+            collect.slice_addresses(new) if new is not None and new_service else set(),
+        )
+        self.listed |= {
+            (namespace, address)
+            for _, address, _ in collect.slice_ports(old) ^ collect.slice_ports(new)
+        }
         for name in {old_service, new_service} - {""}:
             self.mark_source(ObjectKey("", "Service", namespace, name))
+
+    def change_addresses(self, key: ObjectKey, old: set[str], new: set[str]) -> None:
+        """The addresses that an object lists without naming a Pod went from ``old`` to ``new``."""
+        namespace = key.namespace
+        for address in old ^ new:
+            known = self.addressed.get(namespace, address) or ()
+            wanted = {*known, key} if address in new else {*known} - {key}
+            self.addressed.put(namespace, address, tuple(sorted(wanted)))
 
     def moved_by_nodes(self, nodes: Iterable[ObjectKey]) -> set[ObjectKey]:
         """Workloads on nodes whose locality changed."""
@@ -258,6 +288,10 @@ class _Updater:
         if old == new:
             return
         self.changed_workloads.add(key)
+        if key.kind == "WorkloadEntry":
+            before, after = _address_of(old), _address_of(new)
+            self.change_addresses(key, before, after)
+            self.listed |= {(namespace, address) for address in before | after}
         if new is None:
             self.workloads.delete(namespace, key)
         else:
@@ -404,6 +438,11 @@ class _Updater:
             return False
         self.endpoints.put(namespace, host, endpoints)
         return True
+
+
+def _address_of(workload: Workload | None) -> set[str]:
+    """The workload's IP address, if it has one."""
+    return {workload.address} if workload is not None and is_ip(workload.address) else set()
 
 
 def _members_of(

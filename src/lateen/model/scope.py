@@ -12,8 +12,9 @@ from lateen.model.endpoints import target_port
 from lateen.model.names import is_ip
 from lateen.model.proxies import proxy_of
 from lateen.model.proxy import InboundPort, Proxy, ProxyType, Scope
+from lateen.model.registry import service_order
 from lateen.model.selection import tested_labels
-from lateen.model.service import Protocol, Resolution, Service
+from lateen.model.service import Protocol, Registry, Resolution, Service, ServicePort
 from lateen.model.snapshot import Snapshot
 from lateen.model.workloads import Workload
 
@@ -89,35 +90,61 @@ def _inbound(snapshot: Snapshot, proxy: Proxy) -> Mapping[int, _Taken]:
 
 def _service_ports(snapshot: Snapshot, proxy: Proxy) -> Iterable[tuple[Service, InboundPort]]:
     """Every port of every service that sends to the proxy's workload, oldest service first."""
-    key = ObjectKey(*kinds.POD, proxy.namespace, proxy.name)
-    workload = snapshot.services.workload(key)
-    if workload is None:
-        entry = ObjectKey(*kinds.WORKLOAD_ENTRY, proxy.namespace, proxy.name)
-        workload = snapshot.services.workload(entry)
+    found = [*_selecting_ports(snapshot, proxy)]
+    selected = any(service.registry is Registry.KUBERNETES for service, _, _ in found)
+    found += _listing_ports(snapshot, proxy, selected=selected)
+    for service, port, number in sorted(found, key=lambda entry: service_order(entry[0])):
+        if port.protocol is not Protocol.UDP and number:
+            yield (
+                service,
+                InboundPort(
+                    hostname=service.hostname,
+                    service_port=port.number,
+                    service_port_name=port.name,
+                    target_port=number,
+                    protocol=port.protocol.value,
+                ),
+            )
+
+
+_TargetedPort = tuple[Service, ServicePort, int | None]
+"""A service, one of its ports, and the port of the workload behind that."""
+
+
+def _selecting_ports(snapshot: Snapshot, proxy: Proxy) -> Iterable[_TargetedPort]:
+    """The ports of services whose selector picks the proxy's workload."""
+    registry = snapshot.services
+    workload = None
+    for kind in (kinds.POD, kinds.WORKLOAD_ENTRY):
+        workload = workload or registry.workload(ObjectKey(*kind, proxy.namespace, proxy.name))
     if workload is not None:
-        services = snapshot.services.services_of(workload.key)
+        services = registry.services_of(workload.key)
     else:
-        services = snapshot.services.selecting(proxy.namespace, proxy.labels)
+        services = registry.selecting(proxy.namespace, proxy.labels)
+        key = ObjectKey(*kinds.POD, proxy.namespace, proxy.name)
         address = proxy.addresses[0] if proxy.addresses else ""
         workload = Workload(key, address, proxy.labels, proxy.identity)
     for service in services:
-        if service.resolution is Resolution.ALIAS:
+        if service.resolution is not Resolution.ALIAS:
+            for port in service.ports:
+                yield service, port, target_port(port, workload)
+
+
+def _listing_ports(snapshot: Snapshot, proxy: Proxy, *, selected: bool) -> Iterable[_TargetedPort]:
+    """The ports of services that have an endpoint with an address of the proxy.
+
+    As in Istio (``GetProxyServiceTargets`` of its registries), EndpointSlices count for workloads
+    only that no Kubernetes Service selects.
+    """
+    registry = snapshot.services
+    pod = ObjectKey(*kinds.POD, proxy.namespace, proxy.name)
+    for service, source in registry.listing(pod, proxy.addresses):
+        if selected and source.kind in ("EndpointSlice", "Endpoints"):
             continue
-        for port in service.ports:
-            if port.protocol is Protocol.UDP:
-                continue
-            number = target_port(port, workload)
-            if number:
-                yield (
-                    service,
-                    InboundPort(
-                        hostname=service.hostname,
-                        service_port=port.number,
-                        service_port_name=port.name,
-                        target_port=number,
-                        protocol=port.protocol.value,
-                    ),
-                )
+        for endpoint in registry.endpoints(service):
+            port = service.port_named(endpoint.service_port)
+            if port is not None and endpoint.address in proxy.addresses:
+                yield service, port, endpoint.port
 
 
 def inbound_findings(snapshot: Snapshot, proxy: Proxy) -> tuple[Finding, ...]:

@@ -197,6 +197,7 @@ def apply(snapshot: Snapshot, changes: Iterable[Change]) -> tuple[Snapshot, Chan
         endpoints=result.endpoints if result is not None else frozenset(),
         inline=result.inline if result is not None else frozenset(),
         workloads=result.workloads if result is not None else frozenset(),
+        listed=result.listed if result is not None else frozenset(),
     )
 
 
@@ -237,6 +238,7 @@ def _rebuilt(
         endpoints=result.endpoints,
         inline=result.inline,
         workloads=result.workloads,
+        listed=result.listed,
         everything=True,
     )
 

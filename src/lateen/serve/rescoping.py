@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
+from lateen.api.resource import ObjectKey
 from lateen.model import kinds
 from lateen.model.change import ChangeSet
-from lateen.model.proxy import ProxyType
+from lateen.model.proxy import Proxy, ProxyType
 from lateen.model.selection import SELECTING_KINDS, tested_labels
 from lateen.model.snapshot import Snapshot
-from lateen.serve.connection import Connection
 
 _SEEN_THROUGH_CHANGES = frozenset(
     {
@@ -25,15 +26,29 @@ _SEEN_THROUGH_CHANGES = frozenset(
 _SEEN_THROUGH_LABELS = frozenset({*SELECTING_KINDS, kinds.VIRTUAL_SERVICE, kinds.GATEWAY})
 
 
-def movable(before: Snapshot, after: Snapshot, changes: ChangeSet) -> Callable[[Connection], bool]:
+class Connected(Protocol):
+    """What is asked of a connection (`lateen.serve.connection.Connection`)."""
+
+    @property
+    def proxy(self) -> Proxy:
+        """The proxy at its other end."""
+
+    @property
+    def workload_keys(self) -> tuple[ObjectKey, ...]:
+        """Keys of the Pod or WorkloadEntry that the proxy may stand beside."""
+
+
+def movable(before: Snapshot, after: Snapshot, changes: ChangeSet) -> Callable[[Connected], bool]:
     """Tells of a connection whether its proxy's scope may differ after ``changes``.
 
     A scope follows from the proxy's own workload, the services that send to it (all of its
-    namespace) and the labels that selectors test; of kinds not known here anything is expected.
+    namespace), the objects that list its addresses and the labels that selectors test; of kinds not
+    known here anything is expected.
     """
     if changes.everything or changes.kinds - _SEEN_THROUGH_CHANGES - _SEEN_THROUGH_LABELS:
-        return lambda connection: True
+        return lambda _: True
     moved = changes.workloads | changes.keys
+    listed = changes.listed
     changed = {namespace for _, namespace in changes.services}
     if not changes.only_endpoints:
         changed |= {namespace for _, namespace in changes.endpoints}
@@ -46,9 +61,11 @@ def movable(before: Snapshot, after: Snapshot, changes: ChangeSet) -> Callable[[
 
     known: dict[tuple[str, bool], bool] = {}
 
-    def may_move(connection: Connection) -> bool:
+    def may_move(connection: Connected) -> bool:
         space = connection.proxy.namespace
         if space in changed or not moved.isdisjoint(connection.workload_keys):
+            return True
+        if listed and any((space, ip) in listed for ip in connection.proxy.addresses):
             return True
         if old is new:
             return False
