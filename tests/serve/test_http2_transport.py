@@ -163,10 +163,14 @@ class Client:
 
 async def closed(reader: asyncio.StreamReader, timeout: float = 5.0) -> bool:
     """Whether the server ends the connection in time, saying nothing or little."""
-    with contextlib.suppress(OSError):
+    try:
         async with asyncio.timeout(timeout):
             while await reader.read(65_536):
                 pass
+    except TimeoutError:
+        return False
+    except OSError:
+        pass
     return True
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 from pathlib import Path
 
 import grpc
 import grpc.aio
 import pytest
+from envoy.service.discovery.v3 import discovery_pb2
 
+from lateen.model.discovery import CLUSTER, ROUTE
 from lateen.serve.http2_limits import Limits
+from lateen.serve.metrics import Metrics
 from tests.serve.mesh import QUICK, config_map, pod, running_mesh
 from tests.serve.simulated import SimulatedProxy
 
@@ -65,3 +69,73 @@ async def test_a_connection_that_is_old_ends_and_its_proxy_is_resent_nothing(
         async with SimulatedProxy(mesh) as again:
             await again.ask(have=proxy.versions)
             assert not (await again.read()).resources
+
+
+async def ended(proxy: SimulatedProxy) -> None:
+    """Read until the server ends the stream."""
+    try:
+        while True:
+            await proxy.read()
+    except (grpc.aio.AioRpcError, EOFError):
+        return
+
+
+async def test_made_up_names_are_bounded_and_their_memory_comes_back(tmp_path: Path) -> None:
+    resources = (pod("one"), pod("two"), config_map("a"))
+    async with (
+        running_mesh(tmp_path, *resources) as mesh,
+        SimulatedProxy(mesh, "one") as greedy,
+        SimulatedProxy(mesh, "two") as other,
+    ):
+        held = mesh.server.asked.shares
+        await greedy.ask()
+        await greedy.ack(await greedy.read())
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            for piece in range(4):
+                names = tuple(f"made-up-{piece}-{number}" + "x" * 1000 for number in range(3000))
+                await greedy.ask(ROUTE, names=names)
+        await ended(greedy)
+        assert held.refused == 1
+        await other.ask()
+        assert (await other.read()).resources
+        assert held.total == 0
+
+
+async def test_claims_of_made_up_resources_are_bounded(tmp_path: Path) -> None:
+    async with running_mesh(tmp_path, pod("one"), config_map("a")) as mesh:
+        held = mesh.server.asked.shares
+        async with SimulatedProxy(mesh, "one") as first, SimulatedProxy(mesh, "one") as second:
+            for letter, proxy in (("x", first), ("y", second)):
+                claims = {f"made-up-{number}" + letter * 1000: "1" for number in range(3900)}
+                await proxy.ask(have=claims)
+                if proxy is first:
+                    await proxy.read()
+            await ended(second)
+            assert held.refused == 1
+        async with asyncio.timeout(5.0):
+            while held.total:
+                await asyncio.sleep(0.01)
+
+
+async def test_a_node_keeps_little(tmp_path: Path) -> None:
+    async with (
+        running_mesh(tmp_path, pod("one"), config_map("a")) as mesh,
+        SimulatedProxy(mesh, "one") as proxy,
+    ):
+        request = discovery_pb2.DeltaDiscoveryRequest(type_url=CLUSTER)
+        request.node.id = proxy.node_id
+        request.node.metadata["LABELS"] = "x" * 70_000
+        assert proxy._call is not None
+        await proxy._call.write(request.SerializeToString())
+        await ended(proxy)
+        assert await proxy._call.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert "65536 bytes" in await proxy._call.details()
+
+
+async def test_made_up_envoy_versions_make_no_series_each() -> None:
+    metrics = Metrics()
+    for number in range(100):
+        metrics.connected_of(f"1.{number}.0").inc()
+    text = metrics.render().decode()
+    assert text.count("pilot_xds{") == 33
+    assert 'pilot_xds{version="other"} 68.0' in text

@@ -26,6 +26,12 @@ SAMPLE_PODS = 8
 """Pods of Bookinfo with its gateway: what the machine's limits are compared with."""
 
 
+NEARLY_FULL = 0.8
+"""Share of a limit of the xDS server from which on it is a failure."""
+RECENT = 300.0
+"""Seconds for which a client that asked for more than its share is named."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fact:
     """One checked fact: ``ok``, ``warning`` or ``failure``, and the fix."""
@@ -90,6 +96,7 @@ def mesh_facts(state: MeshState) -> list[Fact]:
             "warning",
         )
     )
+    facts += _limits(status.get("limits") or [])
     held = len(status["quarantined"]) + len(status["broken"])
     facts.append(
         _fact(
@@ -110,6 +117,30 @@ def mesh_facts(state: MeshState) -> list[Fact]:
     )
     facts.append(_root_certificate(state))
     return facts
+
+
+def _limits(limits: list[dict[str, Any]]) -> list[Fact]:
+    """Whether clients use up what the xDS server can give, or lately asked for more."""
+    facts = []
+    for limit in limits:
+        full = limit["held"] >= NEARLY_FULL * limit["limit"]
+        exceeded = limit.get("lastExceeded") or {"secondsAgo": RECENT}
+        recent = exceeded["secondsAgo"] < RECENT
+        if not full and not recent:
+            continue
+        text = f"the xDS server has given away {limit['held']} of {limit['limit']} {limit['unit']}"
+        largest = limit.get("largest")
+        if largest:
+            text += f"; {_client(largest)} has {largest['held']}"
+        if recent:
+            text += f"; {_client(exceeded)} was refused more {exceeded['secondsAgo']:.0f} s ago"
+        fix = "look at what that workload does; `lateen delete pod` ends it and its connections"
+        facts.append(Fact("mesh", "xds-limits", "failure" if full else "warning", text, fix))
+    return facts
+
+
+def _client(client: dict[str, Any]) -> str:
+    return f"{client['identity'] or 'a client without an identity'} at {client['address']}"
 
 
 def _agent(state: MeshState) -> Fact:

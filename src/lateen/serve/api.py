@@ -29,6 +29,7 @@ from lateen.serve.metrics import SHORT_NAMES
 from lateen.serve.proxy_settings import settings_for
 from lateen.serve.quarantine import describe
 from lateen.serve.serving import Serving
+from lateen.serve.share_report import shares_data
 from lateen.serve.status import config_dump, find_proxy, proxy_status
 from lateen.source.api_server import WAITER, WRITER, answer, finding_data
 from lateen.source.writing import Document, Outcome, Writer
@@ -217,6 +218,7 @@ def status_data(plane: ControlPlane) -> dict[str, object]:
         "startedAt": plane.started_at,
         "proxies": [proxy_status(item) for item in _sorted(plane)],
         "scopes": len(server.scopes),
+        "limits": shares_data(server.shares),
         "quarantined": [describe(entry) for entry in plane.quarantine.entries],
         "broken": [finding_data(finding) for finding in broken],
         "findings": [finding_data(finding) for finding in findings],
@@ -242,7 +244,10 @@ async def _with_workers(plane: ControlPlane, own: dict[str, object]) -> dict[str
         *({"pid": found["pid"], "proxies": len(found["proxies"])} for found in others),
     ]
     total = sum(count for count in scopes if isinstance(count, int))
-    return own | {"proxies": proxies, "scopes": total, "workers": workers}
+    whole = own | {"proxies": proxies, "scopes": total, "workers": workers}
+    if isinstance(limits := own.get("limits"), list):
+        whole["limits"] = [*limits, *(item for found in others for item in found["limits"])]
+    return whole
 
 
 async def _counters(plane: ControlPlane, _request: web.Request) -> web.Response:

@@ -90,8 +90,27 @@ def _field(tag: bytes, text: str) -> bytes:
     return bytes(out) + data
 
 
-@lru_cache(maxsize=65_536)
+LONGEST = 400
+"""Bytes of an entry that is remembered: those of our own resources are shorter, and a client could
+fill the memory with long ones."""
+
+
 def _decode(entry: bytes) -> tuple[str, str]:
+    """Name and version. Raises `MalformedClaim`."""
+    return _remembered(entry) if len(entry) <= LONGEST else _read(entry)
+
+
+def remembered() -> int:
+    """How many entries are remembered, as the next proxies probably claim the same."""
+    return _remembered.cache_info().currsize
+
+
+def forget() -> None:
+    """Give back the memory of entries that were read."""
+    _remembered.cache_clear()
+
+
+def _read(entry: bytes) -> tuple[str, str]:
     """Name and version; of a field that comes twice the last counts, one that is left out is
     empty."""
     found = {0x0A: b"", 0x12: b""}
@@ -113,3 +132,6 @@ def _decode(entry: bytes) -> tuple[str, str]:
         return found[0x0A].decode(), found[0x12].decode()
     except (IndexError, UnicodeDecodeError) as error:
         raise MalformedClaim("not a name and a version") from error
+
+
+_remembered = lru_cache(maxsize=65_536)(_read)

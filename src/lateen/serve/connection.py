@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from lateen.api.resource import ObjectKey
@@ -13,12 +13,14 @@ from lateen.model.discovery import DiscoveryResource, ResourceSet
 from lateen.model.proxy import Proxy, Scope
 from lateen.model.snapshot import Snapshot
 from lateen.serve.access import NodeId
+from lateen.serve.asked_names import AskedNames
 from lateen.serve.claims import MalformedClaim
 from lateen.serve.metrics import Metrics, short_name
 from lateen.serve.protocol import Answer, Outcome, ProtocolError
 from lateen.serve.session import Session, Target
+from lateen.serve.shares import Client
 from lateen.serve.transport import Refusal, Stream
-from lateen.serve.views import Message
+from lateen.serve.views import Message, View, empty
 from lateen.serve.wire import MalformedRequest, Node, parse_request
 
 _log = logging.getLogger(__name__)
@@ -76,6 +78,8 @@ class Connection:
     session: Session
     callbacks: Callbacks
     metrics: Metrics
+    asked: AskedNames
+    """Counts the names that it asks for."""
     connected_at: float = field(default_factory=time.time)
     records: dict[str, TypeRecord] = field(default_factory=dict)
     last_request_at: float = 0.0
@@ -88,6 +92,8 @@ class Connection:
     slow: bool = False
     state: ScopeState | None = None
     """The scope it is in."""
+    _counted: dict[str, frozenset[str]] = field(default_factory=dict)
+    """The names by type that ``asked`` has counted."""
     _ended: asyncio.Future[None] | None = None
     _scheduled: bool = False
     _unwritten: bool = False
@@ -180,8 +186,38 @@ class Connection:
             raise Refusal("INVALID_ARGUMENT", str(error)) from error
         except ProtocolError as error:
             raise Refusal("RESOURCE_EXHAUSTED", str(error)) from error
+        self._count_names(request.type_url, answer)
         self.last_request_at = time.time()
         self._note(request.type_url, answer)
+
+    def _count_names(self, type_url: str, answer: Answer) -> None:
+        """Count names that do not exist for the client's share. Raises `Refusal`."""
+        subscription, target = self.session.subscriptions[type_url], self.session.target
+        names, held = subscription.names, subscription.held
+        known = target.view(type_url) if target is not None else empty(type_url)
+        allowed = True
+        if self._counted.get(type_url) is not names:
+            self._counted[type_url] = names
+            allowed = self._keep(type_url, () if known.covers(names) else names, known)
+        if answer.outcome is Outcome.INIT:
+            claimed = held.resources if held is not known and len(held) else ()
+            allowed &= self._keep(f"{type_url} claimed", claimed, known)
+        elif answer.outcome is Outcome.ACK:
+            self._keep(f"{type_url} claimed", (), known)
+        if not allowed:
+            unit = self.asked.shares.unit
+            raise Refusal("RESOURCE_EXHAUSTED", f"this client has too many {unit}")
+
+    def _keep(self, part: str, names: Collection[str], known: View) -> bool:
+        return self.asked.keep(self, self._client, self.refuse, part, names, known.resources)
+
+    @property
+    def _client(self) -> Client:
+        return Client(str(self.stream.identity), self.stream.peer.rpartition(":")[0])
+
+    def refuse(self, text: str) -> None:
+        """End the stream: it, or its client, uses more than it may."""
+        self._end(Refusal("RESOURCE_EXHAUSTED", text))
 
     def _woken(self) -> None:
         self._scheduled = False

@@ -48,6 +48,9 @@ class Writer(Protocol):
     def resume(self) -> None:
         """Take back one `pause`."""
 
+    def account(self) -> bool:
+        """Count again what its streams hold of requests; false when it is too much."""
+
     def ended(self, stream: GrpcStream) -> None:
         """A stream's handler is done."""
 
@@ -66,7 +69,10 @@ class GrpcStream:
         self.dialect = dialect
         self.identity = identity
         self.peer = peer
-        self.work: asyncio.Task[None] | None = None
+        self.work: asyncio.Task[tuple[str, str]] | None = None
+        self.held = 0
+        """Bytes of requests that wait here, or that the handler has taken and may still keep: it
+        has not asked for the next."""
         self._connection = connection
         self._stream = stream
         self._inbox: deque[bytes] = deque()
@@ -84,9 +90,12 @@ class GrpcStream:
     def start(self, handler: StreamHandler) -> None:
         """Begin to serve it."""
         self.work = asyncio.get_running_loop().create_task(self._serve(handler))
+        # Not at the end of `_serve`: a task that is cancelled before its first step never runs.
+        self.work.add_done_callback(self._finish)
 
     async def receive(self) -> bytes | None:
         """See `Stream`."""
+        self._count()
         while not self._inbox:
             if self._closed:
                 return None
@@ -112,6 +121,7 @@ class GrpcStream:
     def attach(self, receiver: Receiver) -> None:
         """See `Stream`."""
         self._receiver = receiver
+        self._count()
         while self._inbox and not self._closed:
             receiver.received(self._inbox.popleft())
             if not self._inbox:
@@ -139,7 +149,19 @@ class GrpcStream:
             # hold, and reading it would keep those whose turn it is waiting.
             self._connection.pause()
         self._inbox.append(message)
+        self.held += len(message)
         self._event.set()
+
+    def _count(self) -> None:
+        """What the handler took before, it has used by now."""
+        held = sum(map(len, self._inbox))
+        if held != self.held:
+            self.held = held
+            self._connection.account()
+
+    def evict(self, text: str) -> None:
+        """See `lateen.serve.shares.Holder`."""
+        self.end("RESOURCE_EXHAUSTED", text)
 
     def tell_written(self) -> None:
         """The socket has taken what the connection could hand out."""
@@ -167,23 +189,30 @@ class GrpcStream:
         elif not by_client and self.work is not None:
             self.work.cancel()
 
-    async def _serve(self, handler: StreamHandler) -> None:
-        code, text = "OK", ""
+    async def _serve(self, handler: StreamHandler) -> tuple[str, str]:
+        """Run the handler. Returns the gRPC status code and its text."""
         try:
             await handler(self)
         except Refusal as refusal:
-            code, text = refusal.code, str(refusal)
+            return refusal.code, str(refusal)
         except StreamClosed:
             pass
-        except asyncio.CancelledError:
-            if self._end is None and not self._closed:
-                code, text = "UNAVAILABLE", "the control plane is stopping"
         except Exception:
             # A defect of ours ends this stream with a status, not the connection's other streams.
             _log.exception("serving %s (%s) failed", self.identity, self.peer)
-            code, text = "INTERNAL", "an error of the control plane"
+            return "INTERNAL", "an error of the control plane"
+        return "OK", ""
+
+    def _finish(self, work: asyncio.Task[tuple[str, str]]) -> None:
+        """End the stream and give back all that it holds: the handler has ended, or never began."""
         if self._end is not None:
             code, text = self._end
+        elif not work.cancelled():
+            code, text = work.result()
+        elif self._closed:
+            code, text = "OK", ""
+        else:
+            code, text = "UNAVAILABLE", "the control plane is stopping"
         self._closed = True
         self._receiver = None
         if self._inbox:

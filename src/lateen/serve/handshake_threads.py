@@ -8,6 +8,7 @@ and the loop is woken once for all that have ended: 2 us.
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import threading
 from collections import deque
@@ -83,3 +84,14 @@ def _step(secured: ssl.SSLSocket) -> Outcome:
     except ValueError as error:
         return OSError(str(error))  # the socket has no connection any more
     return 0
+
+
+def has_spoken(secured: ssl.SSLSocket) -> bool:
+    """Whether there is something to read, or never will be."""
+    try:
+        socket.socket.recv(secured, 1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass  # whoever reads finds out
+    return True

@@ -99,6 +99,11 @@ class ServerConnection:
         """Those that are open."""
         return tuple(self._streams.values())
 
+    @property
+    def unfinished(self) -> int:
+        """Bytes kept of frames and messages that are not complete."""
+        return len(self._in) + sum([len(stream.buffer) for stream in self._streams.values()])
+
     # In
 
     def receive(self, data: bytes | bytearray | memoryview) -> None:

@@ -17,19 +17,18 @@ import time
 from lateen.pki.errors import PkiError
 from lateen.pki.identity import SpiffeId
 from lateen.serve.grpc_headers import Headers
+from lateen.serve.grpc_methods import requested
 from lateen.serve.grpc_stream import STATUS, GrpcStream
-from lateen.serve.handshake_threads import Outcome
+from lateen.serve.handshake_threads import Outcome, has_spoken
 from lateen.serve.http2_connection import ProtocolViolation, ServerConnection
+from lateen.serve.http2_frames import ENHANCE_YOUR_CALM
 from lateen.serve.http2_server import Server
 from lateen.serve.http2_stream import ServerStream
-from lateen.serve.protocol import Dialect
+from lateen.serve.shares import Client
 from lateen.serve.tls import peer_identity
+from lateen.serve.transport import Refusal
+from lateen.serve.unfinished import Unfinished
 
-SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
-_METHODS = {
-    f"/{SERVICE}/DeltaAggregatedResources": Dialect.DELTA,
-    f"/{SERVICE}/StreamAggregatedResources": Dialect.STATE,
-}
 _READS = 4
 """Buffers read of one connection before others get their turn."""
 _READ = 65_536
@@ -50,7 +49,9 @@ class Http2Socket:
     """One TCP connection: its handshake, then HTTP/2 (it is the connection's ``Owner``)."""
 
     __slots__ = (
+        "_address",
         "_begun",
+        "_client",
         "_closing",
         "_continues",
         "_draining",
@@ -69,17 +70,21 @@ class Http2Socket:
         "_stepping",
         "_transport",
         "_turned",
+        "_unfinished",
         "_waiting",
         "_watched",
         "_writing",
         "streams",
     )
 
-    def __init__(self, transport: Server, secured: ssl.SSLSocket, peer: str) -> None:
+    def __init__(self, transport: Server, secured: ssl.SSLSocket, address: str, peer: str) -> None:
         self._transport = transport
         self._socket = secured
         self._fd = secured.fileno()
+        self._address = address
         self._peer = peer
+        self._client = Client("", address)
+        self._unfinished = Unfinished(transport.unfinished_shares, self, self._client)
         self._identity: SpiffeId | None = None
         self._http2 = ServerConnection(self, streams=transport.limits.streams_per_connection)
         self.streams: set[GrpcStream] = set()
@@ -106,8 +111,8 @@ class Http2Socket:
         self._rest: memoryview | None = None
         """What comes after it: it was cut to fill a record."""
         transport.connections.add(self)
-        transport.handshakes[self] = None
-        if _has_spoken(secured):
+        transport.handshake_begun(self, address)
+        if has_spoken(secured):
             self._handshake()
         else:
             self._watch()
@@ -190,7 +195,7 @@ class Http2Socket:
     def _secured(self) -> bool:
         """Both sides have proved who they are; whether the connection stays."""
         self._handshaking = False
-        self._transport.handshakes.pop(self, None)
+        self._transport.handshake_over(self, self._address)
         self._transport.turns.ended(self)
         self._begun = self._heard = time.monotonic()
         if self._socket.selected_alpn_protocol() != "h2":
@@ -198,6 +203,11 @@ class Http2Socket:
             return False
         with contextlib.suppress(PkiError):  # told to each stream, which can carry the words
             self._identity = peer_identity(self._socket.getpeercert())
+            self._client = Client(str(self._identity), self._address)
+            self._unfinished.client = self._client
+        if not self._transport.connection_shares.hold(self, self._client, 1):
+            self._end()
+            return False
         self.flush()
         return self._fd >= 0
 
@@ -209,6 +219,10 @@ class Http2Socket:
                 http2.receive(_VIEW[:size])
                 if self._fd < 0 or self._closing:
                     return
+                if not self.account():
+                    code, text = ENHANCE_YOUR_CALM, "this client has too many unfinished requests"
+                    http2.go_away(code, text)
+                    raise ProtocolViolation(code, text)
             if ended:
                 self.close()
                 return
@@ -382,10 +396,18 @@ class Http2Socket:
             self._socket.close()
         # Otherwise a thread still uses it, for a moment.
         self._head = self._rest = None
-        self._transport.connections.discard(self)
-        self._transport.handshakes.pop(self, None)
-        self._transport.turns.ended(self)
+        transport = self._transport
+        transport.connections.discard(self)
+        transport.handshake_over(self, self._address)
+        transport.turns.ended(self)
+        transport.connection_shares.release(self, self._client)
+        self._unfinished.release()
         self._fail_streams()
+
+    def evict(self, text: str) -> None:
+        """See `lateen.serve.shares.Holder`."""
+        _log.info("%s: %s", self._peer, text)
+        self.close()
 
     def _fail_streams(self) -> None:
         for stream in list(self.streams):
@@ -403,6 +425,9 @@ class Http2Socket:
                 self.close()
         elif silent > limits.keepalive_time + limits.keepalive_timeout and self._pinged:
             self.close()
+        elif not self._paused and self._unfinished.is_late(now, limits.message_time):
+            self._fail_streams()
+            self._end()
         elif now > self._expires and not self._draining:
             self.drain("connect again: connections end after some time")
         elif not self.streams and now - self._begun > limits.first_stream:
@@ -412,35 +437,37 @@ class Http2Socket:
             self._http2.ping()
             self.flush()
 
+    def account(self) -> bool:
+        """Count what it keeps of requests. False when the client may not have so much."""
+        if self._fd < 0:
+            return True
+        waiting = sum([stream.held for stream in self.streams])
+        return self._unfinished.count(self._http2.unfinished, waiting)
+
     # Owner
 
     def opened(self, stream: ServerStream, headers: Headers) -> None:
         """See ``Owner``."""
         transport = self._transport
         self._http2.respond(stream)
-        dialect = _METHODS.get(headers.get(":path"))
-        if headers.get(":method") != "POST" or not headers.get("content-type").startswith(
-            "application/grpc"
-        ):
-            stream.finish(STATUS["INTERNAL"], "this server speaks gRPC")
-        elif dialect is None:
-            stream.finish(STATUS["UNIMPLEMENTED"], f"there is no method {headers.get(':path')}")
-        elif transport.draining or self._draining:
-            stream.finish(STATUS["UNAVAILABLE"], "the control plane is stopping")
-        elif len(transport.streams) >= transport.limits.streams:
-            stream.finish(STATUS["RESOURCE_EXHAUSTED"], "too many streams")
-        elif self._identity is None:
-            words = "the client certificate must carry exactly one SPIFFE ID"
-            stream.finish(STATUS["UNAUTHENTICATED"], words)
-        else:
-            made = GrpcStream(self, stream, dialect, self._identity, self._peer)
-            stream.tag = made
-            self.streams.add(made)
-            transport.streams[made] = None
-            made.start(transport.handler)
+        try:
+            dialect, identity = requested(
+                headers, self._identity, draining=transport.draining or self._draining
+            )
+            made = GrpcStream(self, stream, dialect, identity, self._peer)
+            if not transport.stream_shares.hold(made, self._client, 1):
+                raise Refusal("RESOURCE_EXHAUSTED", "this client has too many streams")
+        except Refusal as refusal:
+            stream.finish(STATUS[refusal.code], str(refusal))
+            return
+        stream.tag = made
+        self.streams.add(made)
+        transport.streams[made] = None
+        made.start(transport.handler)
 
     def received(self, stream: ServerStream, message: bytes) -> None:
         """See ``Owner``."""
+        self._unfinished.completed()
         if isinstance(stream.tag, GrpcStream):
             stream.tag.take(message)
 
@@ -458,18 +485,9 @@ class Http2Socket:
         """A stream's handler is done."""
         self.streams.discard(stream)
         self._transport.streams.pop(stream, None)
+        self._transport.stream_shares.release(stream, self._client)
+        self.account()
         self._begun = time.monotonic()
         self.flush()
         if self._draining and not self.streams:
             self._end()
-
-
-def _has_spoken(secured: ssl.SSLSocket) -> bool:
-    """Whether there is something to read, or never will be."""
-    try:
-        socket.socket.recv(secured, 1, socket.MSG_PEEK)
-    except BlockingIOError:
-        return False
-    except OSError:
-        pass  # whoever reads finds out
-    return True

@@ -17,11 +17,13 @@ import ssl
 import time
 from collections.abc import Callable
 
+from lateen.serve.grpc_methods import SERVICE
 from lateen.serve.grpc_stream import GrpcStream
 from lateen.serve.handshake_threads import HandshakeThreads
 from lateen.serve.handshakes import Handshakes
 from lateen.serve.http2_limits import Limits
-from lateen.serve.http2_socket import SERVICE, Http2Socket
+from lateen.serve.http2_socket import Http2Socket
+from lateen.serve.shares import Shares
 from lateen.serve.tls import ServerTls, server_context
 from lateen.serve.transport import StreamHandler
 
@@ -66,7 +68,12 @@ class Http2Transport:
         self.handshakes: dict[Http2Socket, None] = {}
         """Those whose peer is not known yet, oldest first."""
         self.streams: dict[GrpcStream, None] = {}
+        self.stream_shares = Shares("streams", limits.stream_bounds)
+        self.connection_shares = Shares("connections", limits.connection_bounds)
+        self.unfinished_shares = Shares("bytes of unfinished requests", limits.unfinished_bounds)
         self.draining = False
+        self._addresses: dict[str, dict[Http2Socket, None]] = {}
+        """Connections of ``handshakes`` by the address that they come from, oldest first."""
         self.turns: Handshakes[Http2Socket] = Handshakes(crowded, limits.handshakes // 2)
         self._looking = False
         self.handshaking = HandshakeThreads(_HANDSHAKING)
@@ -80,6 +87,11 @@ class Http2Transport:
         self._ticking: asyncio.TimerHandle | None = None
         times = (limits.handshake_time, limits.keepalive_time, limits.keepalive_timeout)
         self._interval = min(_TICK, *(time / 2 for time in times))
+
+    @property
+    def shares(self) -> tuple[Shares, ...]:
+        """What clients have of the bounded quantities of the transport."""
+        return self.stream_shares, self.connection_shares, self.unfinished_shares
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -145,6 +157,26 @@ class Http2Transport:
             await asyncio.sleep(min(0.02, 1.0 / len(chosen)))
         return len(chosen)
 
+    def handshake_begun(self, connection: Http2Socket, address: str) -> None:
+        """See ``Server``. The oldest of the address, or else of all, makes room for it."""
+        same = self._addresses.setdefault(address, {})
+        if len(same) >= self.limits.handshakes_per_address:
+            next(iter(same)).close()
+            same = self._addresses.setdefault(address, same)
+        elif len(self.handshakes) >= self.limits.handshakes:
+            next(iter(self.handshakes)).close()
+            same = self._addresses.setdefault(address, same)
+        same[connection] = self.handshakes[connection] = None
+
+    def handshake_over(self, connection: Http2Socket, address: str) -> None:
+        """See ``Server``."""
+        self.handshakes.pop(connection, None)
+        same = self._addresses.get(address)
+        if same is not None:
+            same.pop(connection, None)
+            if not same:
+                del self._addresses[address]
+
     def look_for_turns(self) -> None:
         """See ``Server``."""
         if not self._looking:
@@ -178,11 +210,9 @@ class Http2Transport:
                 self.loop.remove_reader(self._listener.fileno())
                 self.loop.call_later(1.0, self._accept_again)
                 return
-            if len(self.connections) >= self.limits.connections:
+            if len(self.connections) >= self.limits.connections and not self._make_room():
                 accepted.close()
                 continue
-            if len(self.handshakes) >= self.limits.handshakes:
-                next(iter(self.handshakes)).close()
             try:
                 accepted.setblocking(False)
                 accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -192,7 +222,12 @@ class Http2Transport:
             except OSError:
                 accepted.close()
                 continue
-            Http2Socket(self, secured, _text(address))
+            Http2Socket(self, secured, address[0], _text(address))
+
+    def _make_room(self) -> bool:
+        """Close a connection of the client that has most of them, if that is more than one."""
+        shares = self.connection_shares
+        return shares.make_room(shares.bounds.total - shares.total + 1, 1)
 
     def _accept_again(self) -> None:
         if self._listener is not None:

@@ -242,6 +242,7 @@ async def run(options: Options) -> int:
         share_port=several,
         crowded=lambda: plane.server.crowded,
     )
+    plane.server.shares += transport.shares
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(store.close)
         stack.callback(plane.close)

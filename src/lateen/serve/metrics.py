@@ -27,6 +27,7 @@ from lateen.serve.tallies import TallyCounter, TallyHistogram
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _TIMES = (0.001, 0.005, 0.01, 0.03, 0.1, 0.3, 1, 3, 5, 10, 20, 30)
+_MAX_VERSIONS = 32
 _BYTES = (1e3, 1e4, 1e5, 1e6, 4e6, 1e7, 4e7)
 
 PHASES = ("snapshot", "debounce", "scope", "translate", "difference", "send", "acknowledge")
@@ -175,6 +176,14 @@ class Metrics:
         self.snapshot_version = gauge("lateen_snapshot_version", "Version of the snapshot")
 
         self._of_types: dict[str, TypeMetrics] = {}
+        self._versions: set[str] = set()
+
+    def connected_of(self, version: str) -> Gauge:
+        """Proxies connected of an Envoy version. A client can claim any: the first 32 have a
+        series of their own."""
+        if version not in self._versions and len(self._versions) < _MAX_VERSIONS:
+            self._versions.add(version)
+        return self.connected.labels(version if version in self._versions else "other")
 
     def of_type(self, type_url: str) -> TypeMetrics:
         """The metrics of responses of a type."""

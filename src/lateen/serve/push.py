@@ -20,6 +20,7 @@ from lateen.model.snapshot import EMPTY, Snapshot
 from lateen.serve import wire
 from lateen.serve.access import admit, parse_node_id, proxy_at
 from lateen.serve.admission import Admission, Turn, admitted, first_request, node_of
+from lateen.serve.asked_names import AskedNames
 from lateen.serve.connection import Callbacks, Connection, ScopeState
 from lateen.serve.generator import ConfigGenerator
 from lateen.serve.metrics import Metrics, short_name
@@ -28,8 +29,11 @@ from lateen.serve.protocol import Encoder
 from lateen.serve.push_values import Acknowledgement, Laggard, PushOptions, Rejected
 from lateen.serve.rescoping import movable
 from lateen.serve.session import Session
+from lateen.serve.share_report import ShareCollector
+from lateen.serve.shares import Shares
 from lateen.serve.targets import ScopeTargets, assign
 from lateen.serve.transport import Refusal, Stream
+from lateen.serve.views import forget_claims
 from lateen.serve.waiting import Waiters
 from lateen.serve.wire import Node, asks_to_debug
 
@@ -73,6 +77,11 @@ class DiscoveryServer:
         self._targets = ScopeTargets(generator, self.metrics)
         self._waiters = Waiters(self.connections)
         self._admission = Admission(options, self.metrics)
+        self.asked = AskedNames()
+        """Names that proxies have asked for and that do not exist."""
+        self.shares: list[Shares] = [self.asked.shares]
+        """What clients have of bounded quantities; the transport adds its own."""
+        self.metrics.registry.register(ShareCollector(self.shares))
         self._encoder = Encoder(self._encode_delta, self._encode_state, wire.encode_named_empty)
         self._rescoped: Snapshot = EMPTY
         """The snapshot for which proxies were last put into scopes."""
@@ -315,12 +324,13 @@ class DiscoveryServer:
             session=Session(stream.dialect, self._encoder),
             callbacks=callbacks,
             metrics=self.metrics,
+            asked=self.asked,
             write_timeout=self.options.write_timeout,
         )
         self.connections.add(connection)
         if self.on_arrival is not None:
             self.on_arrival(connection)
-        self.metrics.connected.labels(node.version).inc()
+        self.metrics.connected_of(node.version).inc()
         self._targets.enter(connection, self.snapshot)
         loop = asyncio.get_running_loop()
         loop.call_later(self.options.connecting_limit, turn.give_back)
@@ -328,7 +338,8 @@ class DiscoveryServer:
 
     def _disconnect(self, connection: Connection) -> None:
         self.connections.discard(connection)
-        self.metrics.connected.labels(connection.node.version).dec()
+        self.asked.forget(connection)
+        self.metrics.connected_of(connection.node.version).dec()
         self._targets.leave(connection)
         if self.on_departure is not None:
             self.on_departure(connection)
@@ -382,12 +393,14 @@ class DiscoveryServer:
         return await self._waiters.wait_for(version, timeout)
 
     async def housekeeping(self, interval: float = 10.0) -> None:
-        """Give back memory of messages for connecting proxies."""
+        """Give back memory of messages for connecting proxies, and of what these claimed."""
+        claims = 0
         while True:
             await asyncio.sleep(interval)
             for state in self.scopes.values():
                 for view in state.target.views.values():
                     view.drop_full_messages()
+            claims = forget_claims(claims)
 
     def _encode_delta(
         self,

@@ -42,6 +42,7 @@ from lateen.serve.metrics import Metrics
 from lateen.serve.preload import read_preload
 from lateen.serve.push import DiscoveryServer, PushOptions, Rejected
 from lateen.serve.quarantine import refused_resources
+from lateen.serve.share_report import shares_data
 from lateen.serve.status import config_dump, find_proxy, proxy_status
 from lateen.serve.tls import ServerTls
 from lateen.serve.withheld import decode_withheld
@@ -101,6 +102,7 @@ class Replica:
             crowded=lambda: self.server.crowded,
         )
         self._transport = transport
+        self.server.shares += transport.shares
         await transport.start()
         work = [
             following,
@@ -170,6 +172,7 @@ class Replica:
         return {
             "proxies": [proxy_status(item) for item in self.server.connections],
             "scopes": len(self.server.scopes),
+            "limits": shares_data(self.server.shares),
             "pid": os.getpid(),
         }
 

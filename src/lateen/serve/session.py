@@ -38,6 +38,7 @@ from lateen.serve.virtual_hosts import names_within, of_routes, whole_routes
 WARMING_LIMIT = 5.0
 """Seconds that listeners and routes wait for new clusters to be warm before they go anyway."""
 _MAX_TYPES = 32
+_LONGEST_TYPE = 256
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
@@ -131,8 +132,8 @@ class Session:
         """Take in one request. Raises `ProtocolError` when it exceeds a limit."""
         subscription = self.subscriptions.get(request.type_url)
         if subscription is None:
-            if not request.type_url:
-                raise ProtocolError("a request names no resource type")
+            if not request.type_url or len(request.type_url) > _LONGEST_TYPE:
+                raise ProtocolError("a request names no resource type, or a very long one")
             if len(self.subscriptions) >= _MAX_TYPES:
                 raise ProtocolError(f"more than {_MAX_TYPES} resource types on one stream")
             subscription = Subscription(request.type_url, self.dialect, self._encoder)

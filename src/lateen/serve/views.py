@@ -18,7 +18,8 @@ from weakref import ReferenceType, WeakKeyDictionary, WeakValueDictionary, ref
 import xxhash
 
 from lateen.model.discovery import TYPES_IN_PUSH_ORDER, DiscoveryResource
-from lateen.serve.claims import Claims, encode_claim, fingerprint
+from lateen.serve import claims as claims_module
+from lateen.serve.claims import LONGEST, Claims, encode_claim, fingerprint
 from lateen.serve.http2_frames import Payload
 from lateen.serve.sharing import Layered, Shared
 
@@ -295,9 +296,26 @@ def _claimed(resources: Mapping[str, DiscoveryResource]) -> int:
     return fingerprint(encode_claim(name, item.version) for name, item in resources.items())
 
 
-@lru_cache(maxsize=65_536)
 def _unread(type_url: str, name: str, version: str) -> DiscoveryResource:
+    if len(name) + len(version) <= LONGEST:
+        return _remembered(type_url, name, version)
     return DiscoveryResource(type_url, name, version, b"")
+
+
+@lru_cache(maxsize=65_536)
+def _remembered(type_url: str, name: str, version: str) -> DiscoveryResource:
+    return DiscoveryResource(type_url, name, version, b"")
+
+
+def forget_claims(before: int) -> int:
+    """Give back the memory of what proxies claimed, unless it is more than ``before``: then
+    proxies are connecting, and the next ones claim the same. Returns how many entries remain."""
+    count = claims_module.remembered()
+    if count > before:
+        return count
+    _remembered.cache_clear()
+    claims_module.forget()
+    return 0
 
 
 _claims: WeakValueDictionary[tuple[str, frozenset[bytes]], View] = WeakValueDictionary()

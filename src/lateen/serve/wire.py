@@ -36,6 +36,8 @@ _MAX_DEBUG_REQUEST = 4096
 _SMALL = 512
 """Bytes of a request that may be one of many alike."""
 _MAX_NODE = 1024 * 1024
+_MAX_KEPT = 64 * 1024
+"""Bytes of a node's fields that are kept as long as its stream."""
 
 
 class MalformedRequest(Exception):
@@ -329,6 +331,9 @@ def _node(message: DiscoveryMessage) -> Node | None:
     if not message.HasField("node"):
         return None
     node = message.node
+    texts = (node.id, node.cluster, *(text for _, text in node.locality.ListFields()))
+    if node.metadata.ByteSize() + sum(map(len, texts)) > _MAX_KEPT:
+        raise MalformedRequest(f"the node's id and metadata are larger than {_MAX_KEPT} bytes")
     build = node.user_agent_build_version.version
     version = f"{build.major_number}.{build.minor_number}.{build.patch}"
     return Node(
