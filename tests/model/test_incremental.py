@@ -65,7 +65,16 @@ def services(draw: st.DrawFn) -> str:
         selector=draw(st.sampled_from((*LABELS, "null"))),
         created=draw(created),
         more=draw(
-            st.sampled_from(("", "clusterIP: 10.96.0.1", "clusterIP: None", "type: NodePort"))
+            st.sampled_from(
+                (
+                    "",
+                    "clusterIP: 10.96.0.1",
+                    "clusterIP: None",
+                    "type: NodePort",
+                    "internalTrafficPolicy: Local",
+                    "trafficDistribution: PreferSameNode",
+                )
+            )
         ),
         annotations=draw(st.sampled_from(("{}", "{networking.istio.io/exportTo: .}"))),
     )
@@ -138,6 +147,19 @@ metadata:
 
 
 @st.composite
+def homes(draw: st.DrawFn) -> str:
+    distribution = draw(st.sampled_from(("PreferClose", "PreferSameNode", "Other")))
+    return f"""
+apiVersion: v1
+kind: Namespace
+metadata:
+  name: {draw(namespaces)}
+  annotations: {{networking.istio.io/traffic-distribution: {distribution}}}
+---
+"""
+
+
+@st.composite
 def rules(draw: st.DrawFn) -> str:
     kind = draw(st.sampled_from(("VirtualService", "DestinationRule", "Sidecar", "PeerAuth")))
     namespace, name, stamp = draw(namespaces), f"r{draw(small)}", draw(created)
@@ -182,6 +204,7 @@ texts = st.one_of(
     entries(),
     workload_entries(),
     nodes(),
+    homes(),
     rules(),
     trust_domains,
 )

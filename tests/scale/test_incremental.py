@@ -21,6 +21,7 @@ from lateen.serve.generator import IncrementalMismatch, MeshGenerator
 Raw = dict[str, Any]
 
 NAMESPACES = ("one", "two", "istio-system")
+NODES = ("n1", "n2")
 HOSTS = ("web", "api", "db", "any", "peers")
 PROTOCOLS = {"web": "http", "api": "http-api", "db": "tcp-db", "any": "", "peers": "tcp-peers"}
 
@@ -39,8 +40,9 @@ def an_object(version: str, kind: str, namespace: str, name: str, **fields: obje
     }
 
 
-def service(namespace: str, host: str, port: int) -> Raw:
+def service(namespace: str, host: str, port: int, **more: object) -> Raw:
     spec: Raw = {
+        **more,
         "selector": {"app": host},
         "ports": [{"name": PROTOCOLS[host], "port": port}],
         "clusterIP": "None"
@@ -52,7 +54,66 @@ def service(namespace: str, host: str, port: int) -> Raw:
     return an_object("v1", "Service", namespace, host, spec=spec)
 
 
-def pod(namespace: str, host: str, index: int, address: int, *, ready: bool, mesh: bool) -> Raw:
+def some_service(chance: random.Random, namespace: str, host: str) -> Raw:
+    more: Raw = {}
+    if chance.random() < 0.4:
+        more["trafficDistribution"] = chance.choice(("PreferClose", "PreferSameNode"))
+    if chance.random() < 0.5:
+        more["internalTrafficPolicy"] = "Local"
+    raw = service(namespace, host, chance.choice((80, 8080)), **more)
+    if chance.random() < 0.2:
+        del raw["spec"]["selector"]
+    if chance.random() < 0.2:
+        raw["metadata"]["annotations"] = {"networking.istio.io/exportTo": "."}
+    return raw
+
+
+def home(chance: random.Random, namespace: str) -> Raw:
+    raw = an_object("v1", "Namespace", "", namespace)
+    if chance.random() < 0.5:
+        kind = chance.choice(("PreferSameZone", "PreferSameNode"))
+        raw["metadata"]["annotations"] = {"networking.istio.io/traffic-distribution": kind}
+    return raw
+
+
+def address(namespace: str, host: str, number: int) -> str:
+    return f"10.{NAMESPACES.index(namespace)}.{HOSTS.index(host)}.{number}"
+
+
+def an_address(chance: random.Random, namespace: str) -> str:
+    """Mostly that of a pod that is watched (see `beginning`)."""
+    if chance.random() < 0.3:
+        return f"192.0.2.{chance.randint(1, 9)}"
+    return address(namespace, chance.choice(HOSTS), 9)
+
+
+def endpoint_slice(chance: random.Random, namespace: str) -> Raw:
+    host = chance.choice(HOSTS)
+    listed: Raw = {"addresses": [an_address(chance, namespace)]}
+    if chance.random() < 0.5:
+        listed["nodeName"] = chance.choice(NODES)
+    if chance.random() < 0.3:
+        target = chance.choice(HOSTS)
+        listed["addresses"] = [address(namespace, target, 9)]
+        listed["targetRef"] = {"kind": "Pod", "name": f"{target}-0", "namespace": namespace}
+    return an_object(
+        "discovery.k8s.io/v1",
+        "EndpointSlice",
+        namespace,
+        f"slice-{chance.randint(0, 1)}",
+        metadata={"labels": {"kubernetes.io/service-name": host}},
+        addressType="IPv4",
+        ports=[{"name": PROTOCOLS[host], "port": chance.choice((9000, 9001))}],
+        endpoints=[listed],
+    )
+
+
+def workload_entry(chance: random.Random, namespace: str) -> Raw:
+    spec = {"address": an_address(chance, namespace), "labels": {"app": chance.choice(HOSTS)}}
+    return networking("WorkloadEntry", namespace, f"machine-{chance.randint(0, 1)}", spec)
+
+
+def pod(namespace: str, host: str, index: int, number: int, *, ready: bool, mesh: bool) -> Raw:
     labels = {"app": host, "version": f"v{index}"}
     if mesh:
         labels["security.istio.io/tlsMode"] = "istio"
@@ -65,10 +126,11 @@ def pod(namespace: str, host: str, index: int, address: int, *, ready: bool, mes
         spec={
             "serviceAccountName": host,
             "containers": [{"name": "app", "image": "app"}, {"name": "istio-proxy"}],
+            "nodeName": NODES[(HOSTS.index(host) + index) % 2],
         },
         status={
             "phase": "Running",
-            "podIP": f"10.{NAMESPACES.index(namespace)}.{HOSTS.index(host)}.{address}",
+            "podIP": address(namespace, host, number),
             "conditions": [{"type": "Ready", "status": "True" if ready else "False"}],
         },
     )
@@ -125,6 +187,10 @@ def destination_rule(chance: random.Random, namespace: str) -> Raw:
         spec["workloadSelector"] = {"matchLabels": {"app": chance.choice(HOSTS)}}
     if chance.random() < 0.3:
         spec["trafficPolicy"] = {"loadBalancer": {"consistentHash": {"useSourceIp": True}}}
+    if chance.random() < 0.2:
+        setting = {"failoverPriority": ["kubernetes.io/hostname"]}
+        spec["trafficPolicy"]["loadBalancer"] = {"localityLbSetting": setting}
+        spec["trafficPolicy"]["outlierDetection"] = {"consecutive5xxErrors": 5}
     return networking("DestinationRule", namespace, f"policy-{chance.randint(0, 2)}", spec)
 
 
@@ -159,7 +225,7 @@ def service_entry(chance: random.Random, namespace: str) -> Raw:
         "ports": [{"number": chance.choice((80, 443)), "name": "http", "protocol": "HTTP"}],
     }
     if spec["resolution"] == "STATIC":
-        spec["endpoints"] = [{"address": f"192.0.2.{chance.randint(1, 9)}"}]
+        spec["endpoints"] = [{"address": an_address(chance, namespace)}]
     return networking("ServiceEntry", namespace, f"entry-{chance.randint(0, 1)}", spec)
 
 
@@ -168,8 +234,11 @@ def a_change(chance: random.Random) -> Change:
     namespace = chance.choice(NAMESPACES[:2])
     host = chance.choice(HOSTS)
     kind = chance.choices(
-        ("pod", "service", "route", "delegate", "rule", "sidecar", "peer", "policy", "entry"),
-        (8, 3, 8, 2, 5, 2, 4, 2, 2),
+        (
+            *("pod", "service", "route", "delegate", "rule", "sidecar", "peer", "policy", "entry"),
+            *("slice", "machine", "home"),
+        ),
+        (8, 4, 8, 2, 5, 2, 4, 2, 3, 3, 2, 1),
     )[0]
     match kind:
         case "pod":
@@ -182,7 +251,7 @@ def a_change(chance: random.Random) -> Change:
                 mesh=chance.random() < 0.8,
             )
         case "service":
-            raw = service(namespace, host, chance.choice((80, 8080)))
+            raw = some_service(chance, namespace, host)
         case "route":
             raw = virtual_service(chance, namespace)
         case "delegate":
@@ -195,6 +264,12 @@ def a_change(chance: random.Random) -> Change:
             raw = peer_authentication(chance, chance.choice(NAMESPACES))
         case "policy":
             raw = authorization_policy(chance, chance.choice(NAMESPACES))
+        case "slice":
+            raw = endpoint_slice(chance, namespace)
+        case "machine":
+            raw = workload_entry(chance, namespace)
+        case "home":
+            raw = home(chance, namespace)
         case _:
             raw = service_entry(chance, namespace)
     resource = parsed(raw)

@@ -115,6 +115,7 @@ def scope(case: Case, objects: Snapshot) -> Scope:
         labels=facts.get("labels", {}),
         addresses=tuple(facts.get("addresses", ["10.244.1.1"])),
         locality=Locality(*facts.get("locality", "").split("/")),
+        node=facts.get("node", ""),
         metadata=facts.get("metadata", {}),
     )
     return scope_of(objects, proxy)

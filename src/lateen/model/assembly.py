@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from msgspec.structs import replace
@@ -39,10 +39,9 @@ class Assembly:
     slices_of: Callable[[str, str], list[Resource]]
     """Namespace and name of a service to its EndpointSlices or Endpoints."""
 
-    def build(
-        self, host: str, sources: Sequence[Resource], namespace_labels: Mapping[str, str]
-    ) -> Built:
-        """The service of ``host`` that ``sources``, oldest first, define in one namespace."""
+    def build(self, host: str, sources: Sequence[Resource], home: Resource | None) -> Built:
+        """The service of ``host`` that ``sources``, oldest first, define in one namespace, whose
+        Namespace object is ``home``."""
         findings: list[Finding] = []
         usable = []
         for resource in sources:
@@ -51,7 +50,7 @@ class Assembly:
                 usable.append(resource)
             else:
                 findings.append(problem)
-        service, used, left_out = define(host, usable, self.mesh, namespace_labels)
+        service, used, left_out = define(host, usable, self.mesh, home)
         findings += left_out
         if service is None:
             return Built(None, (), tuple(findings))

@@ -77,8 +77,22 @@ def hosts_of(resource: Resource) -> tuple[str, ...]:
     return (kubernetes_hostname(resource),)
 
 
-def from_kubernetes(resource: Resource, mesh: MeshFacts) -> Service:
-    """The service that a Kubernetes Service object defines."""
+def namespace_distribution(home: Resource | None) -> str:
+    """The traffic distribution that a Namespace asks for, by annotation, for its services."""
+    if home is None:
+        return ""
+    return _distribution(home.object.metadata.annotations)
+
+
+def _distribution(annotations: Mapping[str, str]) -> str:
+    return _DISTRIBUTIONS.get(annotations.get(TRAFFIC_DISTRIBUTION_ANNOTATION, "").lower(), "")
+
+
+def from_kubernetes(resource: Resource, mesh: MeshFacts, home: Resource | None = None) -> Service:
+    """The service that a Kubernetes Service object defines, in the Namespace ``home``.
+
+    Its traffic distribution is that of the field, of its annotation, or of its Namespace's.
+    """
     obj = resource.object
     assert isinstance(obj, KubernetesService)
     meta, spec = obj.metadata, obj.spec
@@ -89,7 +103,6 @@ def from_kubernetes(resource: Resource, mesh: MeshFacts) -> Service:
         resolution = Resolution.ALIAS
     else:
         resolution = Resolution.PASSTHROUGH if headless else Resolution.CLIENT_SIDE
-    distribution = spec.traffic_distribution or annotations.get(TRAFFIC_DISTRIBUTION_ANNOTATION, "")
     return Service(
         hostname=kubernetes_hostname(resource),
         namespace=resource.key.namespace,
@@ -111,7 +124,9 @@ def from_kubernetes(resource: Resource, mesh: MeshFacts) -> Service:
         session_affinity=spec.session_affinity == "ClientIP",
         publish_not_ready=spec.publish_not_ready_addresses,
         internal_traffic_local=spec.internal_traffic_policy == "Local",
-        traffic_distribution=_DISTRIBUTIONS.get(distribution.lower(), ""),
+        traffic_distribution=_DISTRIBUTIONS.get((spec.traffic_distribution or "").lower())
+        or _distribution(annotations)
+        or namespace_distribution(home),
         key=resource.key,
         provenance=resource.provenance,
     )
@@ -145,9 +160,10 @@ def from_service_entry(
     resource: Resource,
     hostname: str,
     mesh: MeshFacts,
-    namespace_labels: Mapping[str, str] | None = None,
+    home: Resource | None = None,
 ) -> Service:
-    """The service that a ServiceEntry defines for one of its hosts, with all its addresses."""
+    """The service that a ServiceEntry defines for one of its hosts, with all its addresses, in
+    the Namespace ``home``."""
     obj = resource.object
     assert isinstance(obj, ServiceEntry)
     meta, spec = obj.metadata, obj.spec
@@ -172,16 +188,14 @@ def from_service_entry(
         export_to=mesh.cap(
             export_to(spec.export_to, resource.key.namespace, mesh.service_export_to),
             resource.key.namespace,
-            namespace_labels or {},
+            home.labels if home is not None else {},
         ),
         labels=meta.labels,
         annotations=meta.annotations,
         selector=spec.workload_selector.labels if spec.workload_selector is not None else {},
         service_accounts=tuple(spec.subject_alt_names),
         creation_timestamp=meta.creation_timestamp or "",
-        traffic_distribution=_DISTRIBUTIONS.get(
-            meta.annotations.get(TRAFFIC_DISTRIBUTION_ANNOTATION, "").lower(), ""
-        ),
+        traffic_distribution=_distribution(meta.annotations) or namespace_distribution(home),
         key=resource.key,
         provenance=resource.provenance,
     )
@@ -206,7 +220,7 @@ def define(
     hostname: str,
     sources: Sequence[Resource],
     mesh: MeshFacts,
-    namespace_labels: Mapping[str, str] | None = None,
+    home: Resource | None = None,
 ) -> tuple[Service | None, tuple[Resource, ...], tuple[Finding, ...]]:
     """The service of a host in a namespace, from all objects there that define it, oldest first.
 
@@ -217,19 +231,19 @@ def define(
     kubernetes = [r for r in sources if not isinstance(r.object, ServiceEntry)]
     if kubernetes:
         winner = kubernetes[0]
-        service = from_kubernetes(winner, mesh)
+        service = from_kubernetes(winner, mesh, home)
         losers = [r for r in sources if r is not winner]
         return service, (winner,), tuple(_host_taken(r, hostname, winner) for r in losers)
     if not sources:
         return None, (), ()
     winner, *others = sources
-    service = from_service_entry(winner, hostname, mesh, namespace_labels)
+    service = from_service_entry(winner, hostname, mesh, home)
     used, findings = [winner], []
     ports = list(service.ports)
     addresses = list(service.addresses)
     sans = list(service.service_accounts)
     for other in others:
-        candidate = from_service_entry(other, hostname, mesh, namespace_labels)
+        candidate = from_service_entry(other, hostname, mesh, home)
         if not _mergeable(service, candidate):
             findings.append(_host_taken(other, hostname, winner))
             continue

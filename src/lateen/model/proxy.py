@@ -70,6 +70,10 @@ class Scope:
     """``REDIRECT``, ``TPROXY`` or ``NONE`` (``sidecar.istio.io/interceptionMode``)."""
     dns_capture: bool = False
     ipv6: bool = False
+    node: str = ""
+    """The machine that the proxy runs on; empty unless something that its namespace sees compares
+    it with those of endpoints (`lateen.model.nodes`), so that proxies elsewhere share their scope.
+    """
 
     @property
     def label_map(self) -> dict[str, str]:

@@ -11,7 +11,13 @@ from lateen.model import endpoints as collect
 from lateen.model import kinds
 from lateen.model.assembly import Assembly
 from lateen.model.change import Address, ServiceName
-from lateen.model.definitions import cluster_ips, hosts_of, same_service, service_selector
+from lateen.model.definitions import (
+    cluster_ips,
+    hosts_of,
+    namespace_distribution,
+    same_service,
+    service_selector,
+)
 from lateen.model.label_selectors import selects
 from lateen.model.layers import Draft
 from lateen.model.mesh import MeshFacts
@@ -184,8 +190,12 @@ class _Updater:
         self.change_selector(key, service_selector(new) if new is not None else None)
 
     def change_namespace(self, key: ObjectKey) -> None:
-        """A Namespace came, changed or went: its labels may decide who sees its ServiceEntries."""
-        if self.mesh.entry_visibility is not None:
+        """A Namespace came, changed or went: its labels may decide who sees its ServiceEntries, an
+        annotation the traffic distribution of its services."""
+        if namespace_distribution(self.before(key)) != namespace_distribution(self.after(key)):
+            for source in self.hosts.layer(key.name):
+                self.mark_source(source)
+        elif self.mesh.entry_visibility is not None:
             for source in self.hosts.layer(key.name):
                 if source.kind == "ServiceEntry":
                     self.mark_source(source)
@@ -384,7 +394,7 @@ class _Updater:
         keys = self.sources.get(namespace, host) or ()
         found = [r for key in keys if (r := self.after(key)) is not None]
         home = self.after(ObjectKey(*kinds.NAMESPACE, "", namespace))
-        built = assembly.build(host, found, home.labels if home is not None else {})
+        built = assembly.build(host, found, home)
         return (
             self.keep_service(namespace, host, built.service),
             self.keep_endpoints(namespace, host, built.endpoints, built.findings),

@@ -10,6 +10,7 @@ from lateen.api.resource import ObjectKey, Resource
 from lateen.model import kinds, rules
 from lateen.model.endpoints import target_port
 from lateen.model.names import is_ip
+from lateen.model.nodes import node_of
 from lateen.model.proxies import proxy_of
 from lateen.model.proxy import InboundPort, Proxy, ProxyType, Scope
 from lateen.model.registry import service_order
@@ -39,6 +40,7 @@ def scope_of(snapshot: Snapshot, proxy: Proxy) -> Scope:
         interception=str(proxy.metadata.get("INTERCEPTION_MODE") or "REDIRECT"),
         dns_capture=str(proxy.metadata.get("DNS_CAPTURE", "")).lower() == "true",
         ipv6=_is_ipv6(proxy.addresses),
+        node=node_of(snapshot, proxy),
     )
 
 

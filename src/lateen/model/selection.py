@@ -125,7 +125,7 @@ def _build(snapshot: Snapshot, previous: TestedLabels | None) -> TestedLabels:
     for resource in snapshot.of_kind(*kinds.VIRTUAL_SERVICE).values():
         everywhere |= names_in(resource)
     for resource in snapshot.of_kind(*kinds.DESTINATION_RULE).values():
-        everywhere.update(_priority_labels(resource.object))
+        everywhere.update(priority_labels(resource.object))
     everywhere.update(map(_label_of, snapshot.mesh.locality_lb_setting.failover_priority))
     result.everywhere = frozenset(everywhere)
     gateways: set[str] = set()
@@ -161,7 +161,7 @@ def _label_names(obj: ApiObject) -> frozenset[str]:
     return frozenset(workload_selector(obj) or ())
 
 
-def _priority_labels(obj: ApiObject) -> Iterable[str]:
+def priority_labels(obj: ApiObject) -> Iterable[str]:
     """Labels that ``failoverPriority`` of a DestinationRule compares with the proxy's."""
     assert isinstance(obj, DestinationRule)
     policies = [obj.spec.traffic_policy, *(subset.traffic_policy for subset in obj.spec.subsets)]

@@ -305,7 +305,8 @@ class MeshGenerator:
 
     def _all_endpoints(self, view: View) -> Shared:
         make = self._configuration.all_load_assignments
-        return self._in_common(ENDPOINT, view.service_facts, view, make)
+        facts = (view.service_facts, view.scope.node)
+        return self._in_common(ENDPOINT, facts, view, make)
 
     def _all_listeners(self, view: View) -> Shared:
         make = self._configuration.outbound_listeners

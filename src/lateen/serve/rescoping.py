@@ -8,6 +8,7 @@ from typing import Protocol
 from lateen.api.resource import ObjectKey
 from lateen.model import kinds
 from lateen.model.change import ChangeSet
+from lateen.model.nodes import node_readers
 from lateen.model.proxy import Proxy, ProxyType
 from lateen.model.selection import SELECTING_KINDS, tested_labels
 from lateen.model.snapshot import Snapshot
@@ -42,8 +43,8 @@ def movable(before: Snapshot, after: Snapshot, changes: ChangeSet) -> Callable[[
     """Tells of a connection whether its proxy's scope may differ after ``changes``.
 
     A scope follows from the proxy's own workload, the services that send to it (all of its
-    namespace), the objects that list its addresses and the labels that selectors test; of kinds not
-    known here anything is expected.
+    namespace), the objects that list its addresses, the labels that selectors test and, where a
+    service asks for it, its node; of kinds not known here anything is expected.
     """
     if changes.everything or changes.kinds - _SEEN_THROUGH_CHANGES - _SEEN_THROUGH_LABELS:
         return lambda _: True
@@ -59,6 +60,7 @@ def movable(before: Snapshot, after: Snapshot, changes: ChangeSet) -> Callable[[
             namespace, after.root_namespace, router=router
         )
 
+    readers_before, readers_after = node_readers(before), node_readers(after)
     known: dict[tuple[str, bool], bool] = {}
 
     def may_move(connection: Connected) -> bool:
@@ -66,6 +68,10 @@ def movable(before: Snapshot, after: Snapshot, changes: ChangeSet) -> Callable[[
         if space in changed or not moved.isdisjoint(connection.workload_keys):
             return True
         if listed and any((space, ip) in listed for ip in connection.proxy.addresses):
+            return True
+        if readers_before is not readers_after and (
+            readers_before.matter_to(space) != readers_after.matter_to(space)
+        ):
             return True
         if old is new:
             return False

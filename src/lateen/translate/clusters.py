@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from lateen.api.base import duration_seconds
-from lateen.api.networking.destination_rule import ConnectionPoolSettings, LoadBalancerSettings
+from lateen.api.networking.destination_rule import ConnectionPoolSettings
 from lateen.ir.cluster import (
     Cluster,
     ClusterType,
@@ -202,7 +202,7 @@ def _cluster(view: View, wanted: _Wanted) -> Cluster:
         ring_minimum_size=0 if original else balance.ring_minimum_size,
         maglev_table_size=0 if original else balance.maglev_table_size,
         slow_start=None if original else balance.slow_start,
-        locality_weighted=_locality_weighted(view, service, policy.load_balancer, original),
+        locality_weighted=not original and _locality_weighted(view, service, policy),
         panic_threshold=float(outlier.min_health_percent) if outlier is not None else 0.0,
         dns_refresh_rate=view.dns_refresh_rate,
         dns_lookup_family="V6_ONLY" if view.scope.ipv6 else "V4_ONLY",
@@ -299,11 +299,9 @@ def _port_override(service: Service, port: ServicePort, kind: ClusterType) -> in
     return target if isinstance(target, int) and target != port.number else 0
 
 
-def _locality_weighted(
-    view: View, service: Service, settings: LoadBalancerSettings | None, original: bool
-) -> bool:
-    locality = effective_locality(settings, view.mesh_locality, service)
-    return not original and locality.weighted
+def _locality_weighted(view: View, service: Service, policy: EffectivePolicy) -> bool:
+    locality = effective_locality(policy.load_balancer, view.mesh_locality, service)
+    return locality.weighted(ejects=policy.outlier_detection is not None)
 
 
 def _origins(wanted: _Wanted) -> Iterator[Origin]:

@@ -9,6 +9,7 @@ from math import ceil
 from msgspec.structs import replace
 
 from lateen.ir import cluster as ir
+from lateen.model.nodes import NODE_LABEL
 from lateen.model.proxy import ProxyType
 from lateen.model.service import Endpoint, Locality, Protocol, Resolution, Service, ServicePort
 from lateen.translate import locality as localities
@@ -79,17 +80,15 @@ def assignment(
     chosen = [
         endpoint
         for endpoint in view.endpoints(service)
-        if endpoint.service_port == port.name and _has_labels(endpoint.labels, wanted)
+        if endpoint.service_port == port.name
+        and _has_labels(endpoint.labels, wanted)
+        and (endpoint.node == view.scope.node or not service.internal_traffic_local)
     ]
     mutual = policy.tls is not None and policy.tls.mode == "ISTIO_MUTUAL"
     marks = policy.tls is None or mutual
     groups: dict[tuple[Locality, int], list[ir.Endpoint]] = defaultdict(list)
     locality = localities.effective_locality(policy.load_balancer, view.mesh_locality, service)
-    failover = (
-        locality.enabled
-        and (policy.outlier_detection is not None or locality.forced)
-        and not (locality.setting is not None and locality.setting.distribute)
-    )
+    failover = locality.fails_over(ejects=policy.outlier_detection is not None)
     for endpoint in chosen:
         rank = _rank(view, endpoint, locality) if failover else 0
         groups[endpoint.locality, rank].append(
@@ -131,18 +130,24 @@ def first_only(assignment: ir.LoadAssignment) -> ir.LoadAssignment:
 def _rank(view: View, endpoint: Endpoint, policy: localities.LocalityPolicy) -> int:
     setting = policy.setting
     if setting is not None and setting.failover_priority:
-        own = view.scope.label_map | _topology(view.scope.locality, view.scope.network)
-        other = dict(endpoint.labels) | _topology(endpoint.locality, endpoint.network)
+        scope = view.scope
+        own = scope.label_map | _topology(scope.locality, scope.network, scope.node, scope.cluster)
+        cluster = endpoint.identity.cluster if endpoint.identity is not None else scope.cluster
+        other = dict(endpoint.labels) | _topology(
+            endpoint.locality, endpoint.network, endpoint.node, cluster
+        )
         return localities.label_priority(setting.failover_priority, own, other)
     return localities.priority(view.scope.locality, endpoint.locality, setting)
 
 
-def _topology(place: Locality, network: str) -> dict[str, str]:
+def _topology(place: Locality, network: str, node: str, cluster: str) -> dict[str, str]:
     return {
         "topology.kubernetes.io/region": place.region,
         "topology.kubernetes.io/zone": place.zone,
         "topology.istio.io/subzone": place.sub_zone,
         "topology.istio.io/network": network,
+        "topology.istio.io/cluster": cluster,
+        NODE_LABEL: node,
     }
 
 

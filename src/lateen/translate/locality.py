@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lateen.api.networking.destination_rule import LoadBalancerSettings, LocalityLbSetting
+from lateen.model.nodes import NODE_LABEL
 from lateen.model.service import Locality, Service
 
 
@@ -17,24 +18,34 @@ class LocalityPolicy:
     forced: bool = False
     """Failover without outlier detection (``trafficDistribution``)."""
 
-    @property
-    def weighted(self) -> bool:
+    def fails_over(self, *, ejects: bool) -> bool:
+        """Whether endpoints have priorities; ``ejects`` says that outlier detection is on."""
+        distributed = self.setting is not None and bool(self.setting.distribute)
+        return self.enabled and (ejects or self.forced) and not distributed
+
+    def weighted(self, *, ejects: bool) -> bool:
         """Whether Envoy weighs localities against each other."""
         if not self.enabled or self.setting is None:
             return False
-        return bool(
-            self.setting.distribute or self.setting.failover or self.setting.failover_priority
-        )
+        if self.setting.distribute:
+            return True
+        wanted = bool(self.setting.failover or self.setting.failover_priority)
+        return wanted and self.fails_over(ejects=ejects)
 
 
-_CLOSE = LocalityLbSetting(
-    failover_priority=[
-        "topology.istio.io/network",
-        "topology.kubernetes.io/region",
-        "topology.kubernetes.io/zone",
-        "topology.istio.io/subzone",
-    ]
-)
+_ZONE = [
+    "topology.istio.io/network",
+    "topology.kubernetes.io/region",
+    "topology.kubernetes.io/zone",
+]
+_DISTRIBUTIONS = {
+    "PreferClose": LocalityLbSetting(failover_priority=_ZONE),
+    "PreferSameZone": LocalityLbSetting(failover_priority=_ZONE),
+    "PreferSameNode": LocalityLbSetting(
+        failover_priority=[*_ZONE, "topology.istio.io/subzone", NODE_LABEL]
+    ),
+}
+"""What ``trafficDistribution`` prefers, as Istio has it: the zone, or the node in it."""
 
 
 def effective_locality(
@@ -45,7 +56,7 @@ def effective_locality(
     if own is not None:
         return LocalityPolicy(own, enabled=own.enabled is not False)
     if service.traffic_distribution:
-        return LocalityPolicy(None, forced=True)
+        return LocalityPolicy(_DISTRIBUTIONS[service.traffic_distribution], forced=True)
     if mesh is not None:
         return LocalityPolicy(mesh, enabled=mesh.enabled is not False)
     return LocalityPolicy()

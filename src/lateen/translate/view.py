@@ -396,11 +396,20 @@ class View:
         policies = tuple(
             Identity(policy) for space in sorted(spaces) for policy in modes.policies(space)
         )
-        return (policies, scope.locality, scope.network, scope.labels, scope.type)
+        return (
+            policies,
+            scope.locality,
+            scope.network,
+            scope.labels,
+            scope.type,
+            scope.node,
+            scope.cluster,
+        )
 
     @cached_property
     def service_facts(self) -> Hashable:
-        """What outbound clusters and load assignments depend on besides the snapshot.
+        """What outbound clusters depend on besides the snapshot, and load assignments do besides it
+        and the scope's node.
 
         Scopes of different namespaces mostly agree: they see the same services, and rules of a
         client's own namespace that others do not obey are rare. Holds while the snapshot does.
@@ -410,7 +419,7 @@ class View:
         return (
             tuple(map(id, self.services)),
             tuple(map(id, found)),
-            (scope.type, scope.ipv6, scope.locality, scope.network, scope.labels),
+            (scope.type, scope.ipv6, scope.locality, scope.network, scope.cluster, scope.labels),
         )
 
     @cached_property
@@ -423,7 +432,7 @@ class View:
             id(found.resource),
             tuple(map(id, found.egress)),
             id(found.virtual_services),
-            replace(self.scope, namespace=""),
+            replace(self.scope, namespace="", node=""),
         )
 
     @cached_property
