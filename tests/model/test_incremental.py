@@ -175,7 +175,12 @@ def rules(draw: st.DrawFn) -> str:
         return istio(kind, name, f"{{host: {host}, {subset}}}", namespace, stamp)
     if kind == "Sidecar":
         hosts = draw(st.sampled_from(("./*", "*/s1.one.svc.cluster.local", "two/*")))
-        return istio(kind, name, f"{{egress: [{{hosts: ['{hosts}']}}]}}", namespace, stamp)
+        end = draw(st.sampled_from(("0.0.0.0", "127.0.0.1")))
+        ingress = (
+            f"{{port: {{number: 80, protocol: HTTP, name: http}}, defaultEndpoint: '{end}:81'}}"
+        )
+        spec = f"{{egress: [{{hosts: ['{hosts}']}}], ingress: [{ingress}]}}"
+        return istio(kind, name, spec, namespace, stamp)
     mode = draw(st.sampled_from(("STRICT", "DISABLE")))
     selector = draw(st.sampled_from(("", "selector: {matchLabels: {app: a}}, ")))
     return istio(

@@ -393,6 +393,17 @@ def test_inbound_ports_of_endpoints_with_the_own_address_of_a_service_entry() ->
     assert ports_of_web(elsewhere) == []  # objects shape workloads of their own namespace only
 
 
+def test_a_service_entry_whose_host_is_a_services_gives_no_inbound_port() -> None:
+    entry = istio(
+        "ServiceEntry",
+        "web",
+        "{hosts: [other.default.svc.cluster.local], resolution: STATIC, workloadSelector: "
+        "{labels: {app: web}}, ports: [{number: 80, name: http, protocol: HTTP}]}",
+    )
+    assert ports_of_web(entry) == [("other", 80, 80)]
+    assert ports_of_web(entry, service("other")) == []
+
+
 def test_inbound_ports_of_a_workload_entry_with_the_own_address() -> None:
     entry = istio("WorkloadEntry", "vm", "{address: 10.0.0.1, labels: {vm: db}, ports: {tcp: 90}}")
     picking = service("db", selector="{vm: db}", ports="[{name: tcp, port: 80}]")

@@ -198,6 +198,9 @@ def sidecar(chance: random.Random, namespace: str) -> Raw:
     spec: Raw = {"egress": [{"hosts": [chance.choice(("./*", "*/*", "two/*", "./web.one"))]}]}
     if chance.random() < 0.3:
         spec["workloadSelector"] = {"labels": {"app": chance.choice(HOSTS)}}
+    if chance.random() < 0.3:
+        port = {"number": 80, "name": "http", "protocol": "HTTP"}
+        spec["ingress"] = [{"port": port, "defaultEndpoint": "0.0.0.0:81"}]
     return networking("Sidecar", namespace, f"sidecar-{chance.randint(0, 1)}", spec)
 
 

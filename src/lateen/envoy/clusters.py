@@ -346,7 +346,8 @@ def _metadata(source: Cluster) -> bytes:
     service = source.service
     if service is not None:
         istio["services"] = [
-            {"host": service.hostname, "name": service.name, "namespace": service.namespace}
+            {"host": each.hostname, "name": each.name, "namespace": each.namespace}
+            for each in (service, *source.other_services)
         ]
         istio["service_host"] = service.hostname
         istio["service_name"] = service.name

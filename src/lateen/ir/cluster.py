@@ -158,6 +158,8 @@ class Cluster(msgspec.Struct, frozen=True, weakref=True):
     respect_dns_ttl: bool = True
     inbound: bool = False
     service: ServiceReference | None = None
+    other_services: tuple[ServiceReference, ...] = ()
+    """Services besides ``service`` whose traffic an inbound cluster takes."""
     subset: str = ""
     external: bool = False
     origins: tuple[Origin, ...] = ()

@@ -47,6 +47,9 @@ class InboundPort:
     service_port_name: str
     target_port: int
     protocol: str
+    other_hostnames: tuple[str, ...] = ()
+    """Host names of the other services whose port this is, oldest first; of services with equal
+    age by name. All are services of the workload's own namespace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,9 @@ class Scope:
     """``REDIRECT``, ``TPROXY`` or ``NONE`` (``sidecar.istio.io/interceptionMode``)."""
     dns_capture: bool = False
     ipv6: bool = False
+    addresses: tuple[str, ...] = ()
+    """IP addresses of the workload; empty unless a Sidecar names them (`lateen.model.instances`).
+    """
     node: str = ""
     """The machine that the proxy runs on; empty unless something that its namespace sees compares
     it with those of endpoints (`lateen.model.nodes`), so that proxies elsewhere share their scope.

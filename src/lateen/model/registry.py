@@ -15,6 +15,7 @@ from lateen.model.visibility import is_public, is_visible
 from lateen.model.workloads import Workload
 
 Pair = tuple[str, str]
+_REGISTRIES = {"Service": Registry.KUBERNETES, "ServiceEntry": Registry.SERVICE_ENTRY}
 T = TypeVar("T")
 
 
@@ -212,7 +213,8 @@ class ServiceRegistry:
         for key in keys:
             for host in hosts.get(key, ()):
                 service = services.get(host)
-                if service is not None:
+                # A Kubernetes Service takes its host from a ServiceEntry that has it too.
+                if service is not None and service.registry is _REGISTRIES[key.kind]:
                     found[host] = service
         return tuple(sorted(found.values(), key=service_order))
 

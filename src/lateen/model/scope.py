@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from lateen.api.findings import Finding
 from lateen.api.resource import ObjectKey, Resource
 from lateen.model import kinds, rules
 from lateen.model.endpoints import target_port
+from lateen.model.instances import own_addresses
 from lateen.model.names import is_ip
 from lateen.model.nodes import node_of
 from lateen.model.proxies import proxy_of
@@ -40,6 +41,7 @@ def scope_of(snapshot: Snapshot, proxy: Proxy) -> Scope:
         interception=str(proxy.metadata.get("INTERCEPTION_MODE") or "REDIRECT"),
         dns_capture=str(proxy.metadata.get("DNS_CAPTURE", "")).lower() == "true",
         ipv6=_is_ipv6(proxy.addresses),
+        addresses=() if router else own_addresses(snapshot, proxy),
         node=node_of(snapshot, proxy),
     )
 
@@ -57,7 +59,10 @@ def _is_ipv6(addresses: Iterable[str]) -> bool:
 
 def inbound_ports(snapshot: Snapshot, proxy: Proxy) -> tuple[InboundPort, ...]:
     """Ports on which a workload gets traffic of services, by port; the oldest service wins."""
-    return tuple(taken.port for taken in _inbound(snapshot, proxy).values())
+    return tuple(
+        replace(taken.port, other_hostnames=tuple(taken.others))
+        for taken in _inbound(snapshot, proxy).values()
+    )
 
 
 def gateway_ports(snapshot: Snapshot, proxy: Proxy) -> tuple[InboundPort, ...]:
@@ -74,7 +79,10 @@ def gateway_ports(snapshot: Snapshot, proxy: Proxy) -> tuple[InboundPort, ...]:
 class _Taken:
     port: InboundPort
     service: Service
-    losers: tuple[tuple[Service, InboundPort], ...] = ()
+    others: dict[str, None] = field(default_factory=dict)
+    """Host names of the services that share the port."""
+    losers: list[tuple[Service, InboundPort]] = field(default_factory=list)
+    """Those of them that say another protocol."""
 
 
 def _inbound(snapshot: Snapshot, proxy: Proxy) -> Mapping[int, _Taken]:
@@ -83,10 +91,11 @@ def _inbound(snapshot: Snapshot, proxy: Proxy) -> Mapping[int, _Taken]:
         first = taken.get(port.target_port)
         if first is None:
             taken[port.target_port] = _Taken(port, service)
-        elif first.port.protocol != port.protocol:
-            taken[port.target_port] = _Taken(
-                first.port, first.service, (*first.losers, (service, port))
-            )
+            continue
+        if service.hostname != first.service.hostname:
+            first.others[service.hostname] = None
+        if first.port.protocol != port.protocol:
+            first.losers.append((service, port))
     return dict(sorted(taken.items()))
 
 

@@ -8,6 +8,7 @@ from typing import Protocol
 from lateen.api.resource import ObjectKey
 from lateen.model import kinds
 from lateen.model.change import ChangeSet
+from lateen.model.instances import instance_namespaces
 from lateen.model.nodes import node_readers
 from lateen.model.proxy import Proxy, ProxyType
 from lateen.model.selection import SELECTING_KINDS, tested_labels
@@ -43,8 +44,8 @@ def movable(before: Snapshot, after: Snapshot, changes: ChangeSet) -> Callable[[
     """Tells of a connection whether its proxy's scope may differ after ``changes``.
 
     A scope follows from the proxy's own workload, the services that send to it (all of its
-    namespace), the objects that list its addresses, the labels that selectors test and, where a
-    service asks for it, its node; of kinds not known here anything is expected.
+    namespace), the objects that list its addresses, the labels that selectors test and, where
+    something asks for them, its node and addresses; of kinds not known here anything is expected.
     """
     if changes.everything or changes.kinds - _SEEN_THROUGH_CHANGES - _SEEN_THROUGH_LABELS:
         return lambda _: True
@@ -61,6 +62,9 @@ def movable(before: Snapshot, after: Snapshot, changes: ChangeSet) -> Callable[[
         )
 
     readers_before, readers_after = node_readers(before), node_readers(after)
+    named_before, named_after = instance_namespaces(before), instance_namespaces(after)
+    root = after.root_namespace
+    root_named = (root in named_before) != (root in named_after)
     known: dict[tuple[str, bool], bool] = {}
 
     def may_move(connection: Connected) -> bool:
@@ -71,6 +75,10 @@ def movable(before: Snapshot, after: Snapshot, changes: ChangeSet) -> Callable[[
             return True
         if readers_before is not readers_after and (
             readers_before.matter_to(space) != readers_after.matter_to(space)
+        ):
+            return True
+        if named_before is not named_after and (
+            (space in named_before) != (space in named_after) or root_named
         ):
             return True
         if old is new:

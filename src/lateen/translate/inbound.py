@@ -199,11 +199,13 @@ def _inspector_exclusions(view: View) -> tuple[tuple[int, ...], tuple[int, ...]]
 
 def _cluster(view: View, local: LocalPort) -> Cluster:
     port = local.port
-    service = view.service(port.hostname)
-    reference = (
-        ServiceReference(service.hostname, service.name, service.namespace) if service else None
+    found = [view.own_service(host) for host in (port.hostname, *port.other_hostnames)]
+    references = tuple(
+        ServiceReference(service.hostname, service.name, service.namespace)
+        for service in found
+        if service is not None
     )
-    key = (local, reference, view.connect_timeout, view.inbound_bind)
+    key = (local, references, view.connect_timeout, view.inbound_bind)
 
     def make() -> Cluster:
         protocol = Protocol(port.protocol)
@@ -226,13 +228,21 @@ def _cluster(view: View, local: LocalPort) -> Cluster:
             pool=local.pool,
             load_assignment=assignment,
             upstream_port_override=local.address_port if original else 0,
-            bind_source=view.inbound_bind if original else "",
+            bind_source=_bind_source(view, local) if original or local.instance else "",
             inbound=True,
-            service=reference,
+            service=references[0] if references else None,
+            other_services=references[1:],
             origins=(local.origin,),
         )
 
     return _clusters.get(key, make, family=(view.family, port))
+
+
+def _bind_source(view: View, local: LocalPort) -> str:
+    """The source address, of the destination's family, that capture rules leave alone."""
+    if not local.instance:
+        return view.inbound_bind
+    return names.INBOUND_BIND_V6 if ":" in local.address else names.INBOUND_BIND
 
 
 def _passthrough_cluster(view: View) -> Cluster:

@@ -14,6 +14,8 @@ from lateen.translate import origins
 from lateen.translate.traffic_policy import connection_pool, effective
 from lateen.translate.view import View
 
+_LOCALHOSTS = {"0.0.0.0": "127.0.0.1", "[::]": "::1"}
+
 
 @dataclass(frozen=True, slots=True)
 class LocalPort:
@@ -24,6 +26,8 @@ class LocalPort:
     pool: ConnectionPool = ConnectionPool()
     address: str = ""
     """IP address or ``unix://`` path of the application; empty keeps the original destination."""
+    instance: bool = False
+    """``address`` is the workload's own, which is captured unless the proxy says who it is."""
     address_port: int = 0
     """Port of the application where it differs from the one traffic was sent to."""
 
@@ -53,7 +57,7 @@ def _origin(view: View, port: InboundPort) -> Origin:
         f"port {port.service_port}{name} of {port.hostname} is port {port.target_port} of the "
         "workload"
     )
-    service = view.service(port.hostname)
+    service = view.own_service(port.hostname)
     found = service.port(port.service_port) if service is not None else None
     if service is None or found is None:
         return Origin(reason=reason)
@@ -65,7 +69,7 @@ def _pool(view: View, port: InboundPort) -> ConnectionPool:
     sidecar = view.sidecar_scope.sidecar
     if sidecar is not None and sidecar.spec.inbound_connection_pool is not None:
         return connection_pool(sidecar.spec.inbound_connection_pool, http2=False)
-    service = view.service(port.hostname)
+    service = view.own_service(port.hostname)
     if service is None:
         return ConnectionPool()
     found = destination_rules(view.snapshot).for_service(view.scope.namespace, service, None)
@@ -87,7 +91,7 @@ def _ingress(view: View) -> tuple[LocalPort, ...]:
         settings: ConnectionPoolSettings | None = (
             entry.connection_pool or scope.sidecar.spec.inbound_connection_pool
         )
-        address, number = _application(entry.default_endpoint)
+        address, number = _application(view, entry.default_endpoint)
         found.append(
             LocalPort(
                 port=InboundPort(
@@ -103,6 +107,7 @@ def _ingress(view: View) -> tuple[LocalPort, ...]:
                 pool=connection_pool(settings, http2=False),
                 address=address,
                 address_port=number,
+                instance=address in view.scope.addresses,
             )
         )
     return tuple(found)
@@ -116,14 +121,19 @@ def _hostname(view: View, number: int) -> str:
     return ""
 
 
-def _application(endpoint: str) -> tuple[str, int]:
-    """Where ``defaultEndpoint`` points: empty address for the one traffic was sent to."""
+def _application(view: View, endpoint: str) -> tuple[str, int]:
+    """Where ``defaultEndpoint`` points: empty address for the one traffic was sent to.
+
+    ``0.0.0.0`` and ``[::]`` stand for the workload's own address of the family, or for localhost
+    where it has none (Istio ``IstioIngressListener.defaultEndpoint``).
+    """
     if not endpoint:
         return "", 0
     if endpoint.startswith("unix://"):
         return endpoint, 0
     host, _, port = endpoint.rpartition(":")
     number = int(port) if port.isdigit() else 0
-    if host in ("0.0.0.0", "[::]"):
-        return "", number
+    if host in _LOCALHOSTS:
+        own = (ip for ip in view.scope.addresses if (":" in ip) == (host == "[::]"))
+        return next(own, _LOCALHOSTS[host]), number
     return host.strip("[]"), number

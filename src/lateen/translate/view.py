@@ -234,6 +234,11 @@ class View:
         """The service that this host name means for the scope."""
         return self.sidecar_scope.service(hostname)
 
+    def own_service(self, hostname: str) -> Service | None:
+        """The service with this host name that sends to the scope's workload. It is one of its
+        namespace, whatever the applying Sidecar imports."""
+        return self.snapshot.services.get(hostname, self.scope.namespace)
+
     def endpoints(self, service: Service) -> tuple[Endpoint, ...]:
         """Endpoints of a service."""
         return self.snapshot.services.endpoints(service)
