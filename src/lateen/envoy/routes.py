@@ -131,7 +131,7 @@ def _virtual_host(source: VirtualHost) -> route_pb2.VirtualHost:
         name=source.name,
         domains=source.domains,
         routes=[_route(route, source.name) for route in source.routes],
-        include_request_attempt_count=True,
+        include_request_attempt_count=source.count_attempts,
     )
     if source.require_tls:
         result.require_tls = route_pb2.VirtualHost.ALL
@@ -194,8 +194,9 @@ def _forward(source: Forward) -> route_pb2.RouteAction:
         action.weighted_clusters.CopyFrom(
             route_pb2.WeightedCluster(clusters=[_weighted(entry) for entry in source.clusters])
         )
-    # The client's grpc-timeout counts, up to the route's own timeout (0: without a limit).
-    action.max_stream_duration.grpc_timeout_header_max.CopyFrom(values.duration(source.timeout))
+    # The client's grpc-timeout counts, up to the route's own timeout (0: without a limit). Its
+    # successor, `max_stream_duration`, would make Envoy ignore `timeout` for every request.
+    action.max_grpc_timeout.CopyFrom(values.duration(source.timeout))
     if source.regex_rewrite is not None:
         pattern, substitution = source.regex_rewrite
         action.regex_rewrite.CopyFrom(

@@ -239,6 +239,8 @@ class VirtualHost(msgspec.Struct, frozen=True, weakref=True):
     require_tls: bool = False
     """Redirect clear-text requests to https (``httpsRedirect``)."""
     origins: tuple[Origin, ...] = ()
+    count_attempts: bool = True
+    """Write ``x-envoy-attempt-count``; before an application it would hide the client's count."""
 
 
 class RouteConfiguration(msgspec.Struct, frozen=True, weakref=True):

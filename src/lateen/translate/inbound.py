@@ -173,7 +173,9 @@ def _routes(
         operation=operation,
         origins=(origins.default("inbound route (every request goes to the workload)"),),
     )
-    host = VirtualHost(name=names.inbound_virtual_host(port), domains=("*",), routes=(route,))
+    host = VirtualHost(
+        name=names.inbound_virtual_host(port), domains=("*",), routes=(route,), count_attempts=False
+    )
     return RouteConfiguration(name=cluster, virtual_hosts=(host,))
 
 

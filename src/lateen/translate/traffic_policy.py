@@ -12,12 +12,14 @@ from lateen.api.meshconfig.mesh_config import DefaultTrafficPolicy
 from lateen.api.networking.destination_rule import (
     ClientTLSSettings,
     ConnectionPoolSettings,
+    HTTPSettings,
     LoadBalancerSettings,
     OutlierDetection,
     PortTrafficPolicy,
     ProxyProtocol,
     RetryBudget,
     TcpKeepalive,
+    TCPSettings,
     TrafficPolicy,
     TunnelSettings,
 )
@@ -117,7 +119,7 @@ def connection_pool(
         max_retries=_positive(http.max_retries) if http else None,
         max_requests_per_connection=_positive(http.max_requests_per_connection) if http else None,
         max_concurrent_streams=_positive(http.max_concurrent_streams) if http and http2 else None,
-        idle_timeout=_seconds(http.idle_timeout) if http else None,
+        idle_timeout=_http_idle_timeout(http, tcp),
         tcp_idle_timeout=_seconds(tcp.idle_timeout) if tcp else None,
         max_connection_duration=_seconds(tcp.max_connection_duration) if tcp else None,
         keepalive_probes=_positive(keepalive.probes) if keepalive else None,
@@ -128,6 +130,14 @@ def connection_pool(
         retry_budget_percent=_percent(budget),
         retry_budget_min_concurrency=_concurrency(budget),
     )
+
+
+def _http_idle_timeout(http: HTTPSettings | None, tcp: TCPSettings | None) -> float | None:
+    """Seconds after which an idle connection to an HTTP port is closed: without a time for HTTP
+    that for TCP holds."""
+    if http is not None and http.idle_timeout is not None:
+        return _seconds(http.idle_timeout)
+    return _seconds(tcp.idle_timeout) if tcp is not None else None
 
 
 def with_keepalive(pool: ir.ConnectionPool, mesh: TcpKeepalive | None) -> ir.ConnectionPool:
