@@ -59,12 +59,24 @@ def test_rules_that_tell_clients_apart_are_made_for_each() -> None:
     rule = (
         "{hosts: [db.three.svc.cluster.local], http: [{match: [{sourceNamespace: two}],"
         " fault: {abort: {httpStatus: 503, percentage: {value: 100}}},"
-        " route: [{destination: {host: db.three.svc.cluster.local}}]}]}"
+        " route: [{destination: {host: db.three.svc.cluster.local}}]},"
+        " {route: [{destination: {host: db.three.svc.cluster.local}}]}]}"
     )
     snapshot = mesh(service("db", "three"), istio("VirtualService", "rule", rule, "three"))
     found = changed(snapshot, "one", "two")
     assert found is not None
     assert set(found) == {"db.three.svc.cluster.local:80"}
+
+
+def test_with_a_rule_that_is_there_for_some_clients_alone_all_is_made_again() -> None:
+    """Another VirtualService, or none, speaks for the host to the others."""
+    rule = (
+        "{hosts: [db.three.svc.cluster.local], http: [{match: [{sourceNamespace: two}],"
+        " route: [{destination: {host: web.three.svc.cluster.local}}]}]}"
+    )
+    snapshot = mesh(service("db", "three"), istio("VirtualService", "rule", rule, "three"))
+    assert changed(snapshot, "one", "two") is None
+    assert changed(snapshot, "two", "one") is None
 
 
 def test_hosts_that_fight_for_a_name_are_made_anew() -> None:

@@ -14,7 +14,12 @@ from functools import cached_property
 from lateen.ir.route import VirtualHost
 from lateen.model.names import DOMAIN
 from lateen.translate.route_update import Replacement
-from lateen.translate.routes import Known, speaks_for, virtual_host
+from lateen.translate.routes import (
+    Known,
+    concerns_every_client,
+    speaks_for,
+    virtual_host,
+)
 from lateen.translate.view import View, tells_clients_apart
 
 _SERVICES = f".svc.{DOMAIN}"
@@ -34,7 +39,7 @@ class ClientRoutes:
         Its `View.egress_facts` must be those of the first client. None when the two may differ in
         more than that, because hosts fight for a name.
         """
-        if not self._distinct:
+        if not self._distinct or not self._same_owners:
             return None
         known, found = dict(self._known), list[Replacement]()
         gained: dict[int, list[str]] = {}
@@ -62,7 +67,17 @@ class ClientRoutes:
         if service is None:
             return True
         owner = speaks_for(self._view, hostname, int(number))
-        return owner is None or not tells_clients_apart(owner)
+        return self._same_owners and (owner is None or not tells_clients_apart(owner))
+
+    @cached_property
+    def _same_owners(self) -> bool:
+        """Whether the same VirtualServices speak for a host to all clients: none is there for some
+        clients alone."""
+        return all(
+            concerns_every_client(routing) or not tells_clients_apart(routing)
+            for routing in self._view.routings
+            if routing.http
+        )
 
     def _concerned(self, view: View) -> Iterator[tuple[str, int]]:
         """Hosts that the two clients may know in different forms."""

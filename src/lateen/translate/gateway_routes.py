@@ -15,7 +15,7 @@ from lateen.translate.gateway_servers import (
     https_route_name,
 )
 from lateen.translate.memo import Identity, Memo
-from lateen.translate.route_match import Place, is_catch_all
+from lateen.translate.route_match import Place, concerns, is_catch_all
 from lateen.translate.view import View
 from lateen.translate.virtual_service import http_routes
 
@@ -66,14 +66,18 @@ def _virtual_hosts(
     bound: dict[str, list[tuple[EffectiveVirtualService, GatewayServer]]] = {}
     redirected: dict[str, GatewayServer] = {}
     for server in servers:
-        for host in server.hosts:
-            if server.server.tls is not None and server.server.tls.https_redirect:
+        tls = server.server.tls
+        redirects = tls is not None and tls.https_redirect
+        if redirects:
+            for host in server.hosts:
                 redirected.setdefault(host, server)
         for routing in view.gateway_routings(server.gateway):
-            if not routing.http:
+            if not concerns((rule.route for rule in routing.http), _place(view, server)):
                 continue
             for host in routing.hosts:
                 for name in server.hosts_for(routing.namespace, host):
+                    if redirects:
+                        redirected.setdefault(name, server)
                     entries = bound.setdefault(name, [])
                     if all(entry[0] is not routing for entry in entries):
                         entries.append((routing, server))
@@ -146,19 +150,22 @@ def sorted_by_age(
 def _routing_routes(
     view: View, routing: EffectiveVirtualService, server: GatewayServer
 ) -> tuple[Route, ...]:
-    port = server.server.port.number
-    place = Place(
-        server.gateway,
-        port,
-        view.scope.namespace,
-        view.scope.labels,
-        tls=server.kind is ServerKind.HTTPS,
-    )
+    port, place = server.server.port.number, _place(view, server)
     key = (Identity(routing), view.destination_facts(routing), Identity(view.mesh), place)
     return _routes.get(
         key,
         lambda: http_routes(view, routing, place, port),
         family=(view.family, routing.resource.key, place),
+    )
+
+
+def _place(view: View, server: GatewayServer) -> Place:
+    return Place(
+        server.gateway,
+        server.server.port.number,
+        view.scope.namespace,
+        view.scope.labels,
+        tls=server.kind is ServerKind.HTTPS,
     )
 
 

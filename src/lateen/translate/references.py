@@ -12,6 +12,7 @@ from lateen.model.gateways import gateways
 from lateen.model.names import MESH_GATEWAY
 from lateen.model.virtual_services import EffectiveVirtualService, virtual_services
 from lateen.translate import rules
+from lateen.translate.routes import concerns_every_client
 from lateen.translate.view import View
 
 
@@ -146,8 +147,10 @@ def shadowed_hosts(view: View) -> Iterator[Finding]:
         if not routing.http:
             continue
         for index, host in enumerate(routing.hosts):
-            owner = owners.setdefault(host, routing)
-            if owner is routing:
+            owner = owners.get(host)
+            if owner is None:
+                if concerns_every_client(routing):  # for others a younger one may speak
+                    owners[host] = routing
                 continue
             yield _finding(
                 rules.HOST_TAKEN,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from lateen.api.networking.virtual_service import (
     HTTPMatchRequest,
+    HTTPRoute,
     L4MatchAttributes,
     StringMatch,
     TLSMatchAttributes,
@@ -42,6 +43,27 @@ def applies_http(match: HTTPMatchRequest, place: Place) -> bool:
     if match.gateways:
         return place.gateway in match.gateways
     return _source_matches(match.source_labels, match.source_namespace, place)
+
+
+def concerns(routes: Iterable[HTTPRoute], place: Place) -> bool:
+    """Whether any of ``routes`` holds here. A VirtualService of which none does is as good as not
+    there: its hosts are another one's, or have the routes of their services."""
+    return any(
+        not route.match or any(applies_http(match, place) for match in route.match)
+        for route in routes
+    )
+
+
+def concerns_all(routes: Iterable[HTTPRoute]) -> bool:
+    """Whether `concerns` is true at every place."""
+    return any(
+        not route.match or not all(_has_static_conditions(match) for match in route.match)
+        for route in routes
+    )
+
+
+def _has_static_conditions(match: HTTPMatchRequest) -> bool:
+    return bool(match.port or match.gateways or match.source_labels or match.source_namespace)
 
 
 def applies_l4(match: TLSMatchAttributes | L4MatchAttributes, place: Place) -> bool:

@@ -16,7 +16,7 @@ from lateen.model.names import is_wildcard
 from lateen.model.ordering import age_key
 from lateen.model.virtual_services import EffectiveVirtualService
 from lateen.translate import names
-from lateen.translate.routes import Known, virtual_host
+from lateen.translate.routes import Known, concerns_every_client, virtual_host
 from lateen.translate.view import View
 
 
@@ -84,6 +84,8 @@ def _pairs(
         old, new = each
         if _frame(old) != _frame(new):
             return None
+        if not concerns_every_client(old) or not concerns_every_client(new):
+            return None  # for some clients it may be there now and not before
         pairs.append((old, new))
     return pairs
 

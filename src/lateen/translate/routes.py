@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 from msgspec.structs import replace
 
+from lateen.api.networking.virtual_service import HTTPRoute
 from lateen.ir.origin import Origin
 from lateen.ir.route import (
     DirectResponse,
@@ -24,7 +25,7 @@ from lateen.model.virtual_services import EffectiveVirtualService
 from lateen.translate import names, origins, outbound
 from lateen.translate.domains import host_forms, service_domains
 from lateen.translate.memo import Identity, Memo
-from lateen.translate.route_match import Place, is_catch_all
+from lateen.translate.route_match import Place, concerns, concerns_all, is_catch_all
 from lateen.translate.view import View
 from lateen.translate.virtual_service import default_route, http_routes
 
@@ -152,9 +153,38 @@ def speaks_for(view: View, hostname: str, port: int) -> EffectiveVirtualService 
 
 
 def _owners(view: View, port: int) -> _Owners:
+    routings = _concerned(view, port)
+    # Nearly always these are the listener's own, whatever the port.
+    return view.cached(("owners", id(routings)), lambda: _Owners(routings))
+
+
+def _concerned(view: View, port: int) -> tuple[EffectiveVirtualService, ...]:
+    """The VirtualServices of the egress listener for ``port`` with HTTP rules that hold for the
+    client there, oldest first."""
     listener = view.egress(port)
-    routings = listener.virtual_services if listener is not None else ()
-    return view.cached(("owners", id(listener)), lambda: _Owners(routings))
+    if listener is None:
+        return ()
+    routings = listener.virtual_services
+    conditional = view.cached(
+        ("conditional", id(listener)),
+        lambda: not all(map(concerns_every_client, routings)),
+    )
+    if not conditional:
+        return routings
+    place = Place("mesh", port, view.scope.namespace, view.scope.labels)
+    return view.cached(
+        ("concerned", id(listener), port),
+        lambda: tuple(item for item in routings if concerns(_http(item), place)),
+    )
+
+
+def concerns_every_client(routing: EffectiveVirtualService) -> bool:
+    """Whether a VirtualService has an HTTP rule that holds for every client and port."""
+    return concerns_all(_http(routing))
+
+
+def _http(routing: EffectiveVirtualService) -> Iterator[HTTPRoute]:
+    return (rule.route for rule in routing.http)
 
 
 def _entries(view: View, port: int) -> Iterator[_Entry]:
@@ -162,9 +192,8 @@ def _entries(view: View, port: int) -> Iterator[_Entry]:
     services = http_services(view, port)
     by_name = {service.hostname: service for service in services}
     taken: set[str] = set()
-    listener = view.egress(port)
     owners = _owners(view, port)
-    for routing in listener.virtual_services if listener is not None else ():
+    for routing in _concerned(view, port):
         if not routing.http:
             continue
         matched: list[Service] = []
