@@ -227,6 +227,8 @@ def service_entry(chance: random.Random, namespace: str) -> Raw:
         "resolution": chance.choice(("DNS", "STATIC", "NONE")),
         "ports": [{"number": chance.choice((80, 443)), "name": "http", "protocol": "HTTP"}],
     }
+    if chance.random() < 0.2:
+        spec["hosts"], spec["resolution"] = ["*.example.com"], "DYNAMIC_DNS"
     if spec["resolution"] == "STATIC":
         spec["endpoints"] = [{"address": an_address(chance, namespace)}]
     return networking("ServiceEntry", namespace, f"entry-{chance.randint(0, 1)}", spec)

@@ -104,9 +104,9 @@ def _clusters(found: Iterable[Raw]) -> Rows:
         host, port, subset, direction = name, "-", "-", "-"
         if len(parts) == 4:
             direction, port, subset, host = parts[0], parts[1], parts[2] or "-", parts[3] or "-"
-        rows.append(
-            (escape(host), port, subset, direction, str(cluster.get("type", "-")), _origin(cluster))
-        )
+        kind = cluster.get("type") or (cluster.get("cluster_type") or {}).get("name") or "-"
+        kind = str(kind).rpartition(".")[2].upper()
+        rows.append((escape(host), port, subset, direction, kind, _origin(cluster)))
     return ("SERVICE", "PORT", "SUBSET", "DIRECTION", "TYPE", "RULE"), sorted(rows)
 
 

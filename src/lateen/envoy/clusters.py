@@ -14,7 +14,7 @@ from envoy.config.core.v3 import address_pb2, base_pb2, protocol_pb2, socket_opt
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from envoy.extensions.upstreams.tcp.v3 import tcp_protocol_options_pb2
 
-from lateen.envoy import endpoints, metadata, tls, values
+from lateen.envoy import dynamic_hosts, endpoints, metadata, tls, values
 from lateen.ir.cluster import (
     Cluster,
     ClusterType,
@@ -31,7 +31,11 @@ _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _TCP_OPTIONS = "envoy.extensions.upstreams.tcp.v3.TcpProtocolOptions"
 _MAX_STREAMS = 1073741824
 _CLUSTER = cluster_pb2.Cluster
-_TYPES = {kind: getattr(_CLUSTER, kind.value) for kind in ClusterType}
+_TYPES = {
+    kind: getattr(_CLUSTER, kind.value)
+    for kind in ClusterType
+    if kind is not ClusterType.DYNAMIC_FORWARD_PROXY
+}
 _BALANCERS = {kind: getattr(_CLUSTER, kind.value) for kind in LoadBalancer}
 _FAMILIES = {
     "AUTO": _CLUSTER.AUTO,
@@ -40,7 +44,14 @@ _FAMILIES = {
     "V4_PREFERRED": _CLUSTER.V4_PREFERRED,
     "ALL": _CLUSTER.ALL,
 }
-FALLBACKS = frozenset({"BlackHoleCluster", "PassthroughCluster", "InboundPassthroughCluster"})
+FALLBACKS = frozenset(
+    {
+        "BlackHoleCluster",
+        "PassthroughCluster",
+        "InboundPassthroughCluster",
+        "AllowAnyDynamicDNSCluster",
+    }
+)
 """Clusters without a service; metrics name them as the destination service."""
 
 
@@ -71,9 +82,12 @@ def _own(source: Cluster) -> bytes:
     own = _CLUSTER(
         name=source.name,
         alt_stat_name=f"{source.name};",
-        type=_TYPES[source.type],
         connect_timeout=values.duration(source.connect_timeout),
     )
+    if source.type is ClusterType.DYNAMIC_FORWARD_PROXY:
+        own.MergeFromString(dynamic_hosts.cluster_type(source.dns_lookup_family))
+    else:
+        own.type = _TYPES[source.type]
     if source.type is ClusterType.EDS:
         own.MergeFromString(_eds())
     elif source.type in (ClusterType.STRICT_DNS, ClusterType.LOGICAL_DNS):

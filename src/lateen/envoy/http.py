@@ -10,7 +10,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import (
     http_connection_manager_pb2 as hcm_pb2,
 )
 
-from lateen.envoy import peers, protos, routes, telemetry, tls, values
+from lateen.envoy import dynamic_hosts, peers, protos, routes, telemetry, tls, values
 from lateen.envoy.protos import TYPE_PREFIX
 from lateen.ir.listener import HttpConnectionManager, Reporter
 from lateen.ir.route import RouteConfiguration
@@ -49,7 +49,7 @@ def connection_manager(source: HttpConnectionManager) -> bytes:
             routing,
             telemetry.http_loggers(source.telemetry, gateway=gateway, grpc=grpc),
             _on_demand() if source.on_demand else b"",
-            _filters(source.telemetry.reporter, source.upstream_alpn, grpc),
+            _filters(source.telemetry.reporter, source.upstream_alpn, grpc, source.resolve_hosts),
         )
     )
 
@@ -120,7 +120,7 @@ def _on_demand() -> bytes:
 
 
 @functools.cache
-def _filters(reporter: Reporter, upstream_alpn: bool, grpc: bool) -> bytes:
+def _filters(reporter: Reporter, upstream_alpn: bool, grpc: bool, resolve_hosts: str) -> bytes:
     filters: list[Any] = []
     if grpc:
         filters = [_only_grpc("lateen.grpc_messages", _lua()), _grpc_counts()]
@@ -136,6 +136,8 @@ def _filters(reporter: Reporter, upstream_alpn: bool, grpc: bool) -> bytes:
             _filter(routes.FAULT_FILTER, f"{_FILTERS}.fault.v3.HTTPFault"),
             _filter(routes.CORS_FILTER, f"{_FILTERS}.cors.v3.Cors"),
         ]
+    if resolve_hosts:
+        filters.append(dynamic_hosts.http_filter(resolve_hosts))
     filters.append(_filter("envoy.filters.http.router", f"{_FILTERS}.router.v3.Router"))
     return protos.from_dict(_NAME, {"http_filters": filters})
 

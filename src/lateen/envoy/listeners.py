@@ -16,7 +16,7 @@ from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
 from envoy.type.v3 import range_pb2
 from google.protobuf import any_pb2
 
-from lateen.envoy import http, metadata, peers, tcp, telemetry, tls, values
+from lateen.envoy import dynamic_hosts, http, metadata, peers, tcp, telemetry, tls, values
 from lateen.envoy.fragments import Fragments
 from lateen.ir.listener import (
     ChainMatch,
@@ -192,6 +192,9 @@ def _chain(source: FilterChain) -> components_pb2.FilterChain:
         case TcpProxy() as proxy:
             if proxy.upstream_alpn:
                 result.filters.add().MergeFromString(peers.tcp_alpn_filter())
+            if proxy.resolve_sni:
+                body = dynamic_hosts.sni_filter(proxy.resolve_sni, proxy.resolved_port)
+                result.filters.add().MergeFromString(body)
             for body in tcp.filters(proxy, mutual_tls=mutual):
                 result.filters.add().MergeFromString(body)
     if source.tls is not None:

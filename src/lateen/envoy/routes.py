@@ -37,7 +37,11 @@ from lateen.ir.route import (
 
 FAULT_FILTER = "envoy.filters.http.fault"
 CORS_FILTER = "envoy.filters.http.cors"
-_SERVICE_OF_VIRTUAL_HOST = {"block_all": "BlackHoleCluster", "allow_any": "PassthroughCluster"}
+_SERVICE_OF_VIRTUAL_HOST = {
+    "block_all": "BlackHoleCluster",
+    "allow_any": "PassthroughCluster",
+    "allow_any_dynamic_dns": "AllowAnyDynamicDNSCluster",
+}
 _APPEND = base_pb2.HeaderValueOption.APPEND_IF_EXISTS_OR_ADD
 _OVERWRITE = base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
 _REDIRECTS = {

@@ -20,6 +20,8 @@ class ClusterType(enum.StrEnum):
     STRICT_DNS = "STRICT_DNS"
     LOGICAL_DNS = "LOGICAL_DNS"
     ORIGINAL_DST = "ORIGINAL_DST"
+    DYNAMIC_FORWARD_PROXY = "DYNAMIC_FORWARD_PROXY"
+    """The host that a request or an SNI names, looked up when it is first asked for."""
 
 
 class LoadBalancer(enum.StrEnum):

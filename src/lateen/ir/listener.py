@@ -62,6 +62,9 @@ class HttpConnectionManager(msgspec.Struct, frozen=True):
     websocket: bool = True
     on_demand: bool = False
     """Clusters that the proxy does not have are fetched when a request is routed to them."""
+    resolve_hosts: str = ""
+    """Look up hosts for DYNAMIC_FORWARD_PROXY clusters, in this family (as
+    ``Cluster.dns_lookup_family``); empty when there are none."""
 
 
 class WeightedTcpCluster(msgspec.Struct, frozen=True):
@@ -85,6 +88,10 @@ class TcpProxy(msgspec.Struct, frozen=True):
     tunnel_post: bool = False
     on_demand: bool = False
     """A cluster that the proxy does not have is fetched when a connection goes to it."""
+    resolve_sni: str = ""
+    """Look up the SNI for a DYNAMIC_FORWARD_PROXY cluster, in this family; empty for others."""
+    resolved_port: int = 0
+    """The port to connect to on the host that the SNI names."""
 
 
 NetworkFilter = HttpConnectionManager | TcpProxy

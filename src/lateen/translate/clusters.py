@@ -40,6 +40,7 @@ _TYPES = {
     Resolution.PASSTHROUGH: ClusterType.ORIGINAL_DST,
     Resolution.DNS: ClusterType.STRICT_DNS,
     Resolution.DNS_ROUND_ROBIN: ClusterType.LOGICAL_DNS,
+    Resolution.DYNAMIC_DNS: ClusterType.DYNAMIC_FORWARD_PROXY,
 }
 
 _PASSTHROUGH_IDLE = 300.0
@@ -65,7 +66,7 @@ def outbound_clusters(view: View, service: Service) -> tuple[Cluster, ...]:
 
     ExternalName services have none: routes to them use the clusters of what they stand for.
     """
-    if service.resolution in (Resolution.ALIAS, Resolution.DYNAMIC_DNS):
+    if service.resolution is Resolution.ALIAS:
         return ()
     rule = view.rule(service)
     by_endpoints = _has_inline_endpoints(service) or _follows_endpoints(service)
@@ -87,7 +88,8 @@ def outbound_clusters(view: View, service: Service) -> tuple[Cluster, ...]:
 
 
 def fallback_clusters(view: View) -> tuple[Cluster, ...]:
-    """``BlackHoleCluster``, and on sidecars ``PassthroughCluster``."""
+    """``BlackHoleCluster``, and on sidecars ``PassthroughCluster`` and, where the mesh says so,
+    ``AllowAnyDynamicDNSCluster``."""
     sidecar = view.scope.type is ProxyType.SIDECAR
     default = view.mesh_policy
     pool_settings = default.connection_pool if default is not None else None
@@ -112,9 +114,22 @@ def fallback_clusters(view: View) -> tuple[Cluster, ...]:
             pool=replace(pool, idle_timeout=pool.idle_timeout or _PASSTHROUGH_IDLE),
             origins=(origins.ALLOW_ANY,),
         )
-        return (black_hole, passthrough)
+        if not view.looks_up_unknown_hosts:
+            return (black_hole, passthrough)
+        dynamic = Cluster(
+            name=names.ALLOW_ANY_DYNAMIC_DNS,
+            type=ClusterType.DYNAMIC_FORWARD_PROXY,
+            load_balancer=LoadBalancer.CLUSTER_PROVIDED,
+            connect_timeout=view.connect_timeout,
+            protocol=UpstreamProtocol.DOWNSTREAM,
+            pool=passthrough.pool,
+            dns_lookup_family=view.lookup_family,
+            origins=(origins.ALLOW_ANY_DYNAMIC_DNS,),
+        )
+        return (black_hole, passthrough, dynamic)
 
-    return _fallbacks.get((Identity(view.mesh), sidecar), make)
+    key = (Identity(view.mesh), sidecar, view.looks_up_unknown_hosts, view.lookup_family)
+    return _fallbacks.get(key, make)
 
 
 def subset_policy(
@@ -178,7 +193,7 @@ def _cluster(view: View, wanted: _Wanted) -> Cluster:
     kind = _kind(view, service, balance)
     tls, auto = _tls(view, wanted, subset, protocol, kind)
     outlier = outlier_detection(policy.outlier_detection)
-    original = kind is ClusterType.ORIGINAL_DST
+    original = kind in (ClusterType.ORIGINAL_DST, ClusterType.DYNAMIC_FORWARD_PROXY)
     return Cluster(
         name=name,
         type=kind,
@@ -205,7 +220,7 @@ def _cluster(view: View, wanted: _Wanted) -> Cluster:
         locality_weighted=not original and _locality_weighted(view, service, policy),
         panic_threshold=float(outlier.min_health_percent) if outlier is not None else 0.0,
         dns_refresh_rate=view.dns_refresh_rate,
-        dns_lookup_family="V6_ONLY" if view.scope.ipv6 else "V4_ONLY",
+        dns_lookup_family=view.lookup_family,
         service=ServiceReference(service.hostname, service.name, service.namespace),
         subset=subset,
         external=service.mesh_external,
@@ -214,7 +229,7 @@ def _cluster(view: View, wanted: _Wanted) -> Cluster:
 
 
 def _kind(view: View, service: Service, balance: Balancing) -> ClusterType:
-    if balance.passthrough:
+    if balance.passthrough and service.resolution is not Resolution.DYNAMIC_DNS:
         return ClusterType.ORIGINAL_DST
     if service.resolution is Resolution.PASSTHROUGH and view.scope.type is not ProxyType.SIDECAR:
         # A gateway's client did not choose the address, so the gateway must.
@@ -244,7 +259,7 @@ def _tls(
     if not view.auto_mtls(service):
         return None, None
     mutual = mesh_tls(sni, accounts, protocol)
-    if kind is ClusterType.ORIGINAL_DST:
+    if kind in (ClusterType.ORIGINAL_DST, ClusterType.DYNAMIC_FORWARD_PROXY):
         # There is no endpoint metadata to tell the endpoints apart: all of them or none.
         return (mutual if _all_have_sidecars(view, service, port) else None), None
     return None, mutual

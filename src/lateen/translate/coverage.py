@@ -23,7 +23,6 @@ from lateen.model import kinds
 from lateen.model.kinds import GroupKind
 from lateen.model.proxy import ProxyType
 from lateen.model.selection import selects, workload_selector
-from lateen.model.service import Resolution
 from lateen.translate import rules
 from lateen.translate.gateway_servers import groups
 from lateen.translate.view import View
@@ -205,23 +204,7 @@ def findings(view: View) -> Iterator[Finding]:
         yield from _kind_findings(view, kind, rules.NO_EFFECT_YET, consequence)
     for resource in _applying(view):
         yield from resource_findings(resource)
-    yield from _dynamic_hosts(view)
     yield from _ignored_credentials(view)
-
-
-def _dynamic_hosts(view: View) -> Iterator[Finding]:
-    """ServiceEntries whose hosts would have to be looked up per request."""
-    for service in view.services:
-        if service.resolution is Resolution.DYNAMIC_DNS and service.key is not None:
-            yield rules.finding(
-                rules.NO_EFFECT_YET,
-                service.key,
-                service.provenance,
-                ("spec", "resolution"),
-                f"{service.hostname} is not served: names are not looked up per request, its "
-                "traffic is that of an unknown host",
-                "List the hosts one by one with resolution DNS.",
-            )
 
 
 def _ignored_credentials(view: View) -> Iterator[Finding]:

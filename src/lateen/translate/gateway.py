@@ -132,7 +132,8 @@ def _manager_chain(
 ) -> FilterChain:
     hops = view.trusted_proxies
     forwarded = view.forward_client_certificate
-    key = (name, route_name, match, tls, origin, hops, forwarded, view.http_settings)
+    lookup = view.host_lookup(server.server.port.number)
+    key = (name, route_name, match, tls, origin, hops, forwarded, view.http_settings, lookup)
 
     def make() -> FilterChain:
         return FilterChain(
@@ -150,6 +151,7 @@ def _manager_chain(
                     trusted_hops=hops,
                     forward_client_certificate=forwarded,
                     client_certificate_details=True,
+                    resolve_hosts=lookup,
                 )
             ),
             origins=origin,

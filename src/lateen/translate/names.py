@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 BLACK_HOLE = "BlackHoleCluster"
 PASSTHROUGH = "PassthroughCluster"
+ALLOW_ANY_DYNAMIC_DNS = "AllowAnyDynamicDNSCluster"
 INBOUND_PASSTHROUGH = "InboundPassthroughCluster"
 
 VIRTUAL_OUTBOUND = "virtualOutbound"

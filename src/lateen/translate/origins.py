@@ -25,6 +25,9 @@ def default(reason: str) -> Origin:
 
 LOOP_GUARD = default("loop-guard (traffic addressed to the proxy's own port is dropped)")
 ALLOW_ANY = default("outbound-traffic-policy ALLOW_ANY (unknown destinations pass through)")
+ALLOW_ANY_DYNAMIC_DNS = default(
+    "outbound-traffic-policy ALLOW_ANY_DYNAMIC_DNS (unknown hosts are looked up by name)"
+)
 REGISTRY_ONLY = default("outbound-traffic-policy REGISTRY_ONLY (unknown destinations are blocked)")
 CATCH_ALL = default("catch-all (all captured traffic without a listener of its own)")
 INBOUND_DEFAULT = default("inbound (ports of the workload that no service declares)")

@@ -16,7 +16,8 @@ from lateen.ir.listener import (
     Telemetry,
     WeightedTcpCluster,
 )
-from lateen.translate import alpn, names, origins, outbound_l4
+from lateen.ir.route import RouteConfiguration
+from lateen.translate import alpn, names, origins, outbound_l4, unknown_hosts
 from lateen.translate.memo import Identity, Memo
 from lateen.translate.outbound_plan import Bind, Member, binds
 from lateen.translate.rules import LISTENER_CONFLICT, finding
@@ -85,19 +86,46 @@ def _virtual_outbound(view: View) -> Listener:
             filter=_to(target, on_demand=view.on_demand),
             origins=(origins.CATCH_ALL, reason),
         )
+        # As in `_listener`: beside a chain for HTTP, what takes everything is the default chain.
+        chains = (guard, _unknown_http_chain(view, lookup)) if lookup else (guard, catch_all)
         return Listener(
             name=names.VIRTUAL_OUTBOUND,
             address=view.wildcard,
             port=names.OUTBOUND_PORT,
             direction=Direction.OUTBOUND,
-            filter_chains=(guard, catch_all),
+            filter_chains=chains,
+            default_filter_chain=catch_all if lookup else None,
             use_original_dst=True,
             transparent=transparent,
+            tls_inspector=bool(lookup),
+            http_inspector=bool(lookup),
+            inspection_timeout=timeout,
             origins=(origins.CATCH_ALL,),
         )
 
-    key = ("virtual", target, reason, transparent, view.wildcard, view.on_demand)
-    return _listeners.get(key, make)
+    lookup = view.lookup_family if view.looks_up_unknown_hosts else ""
+    timeout = view.inspection_timeout if lookup else None
+    settings = view.http_settings if lookup else None
+    common = (target, reason, transparent, view.wildcard, view.on_demand)
+    return _listeners.get(("virtual", *common, lookup, timeout, settings), make)
+
+
+def _unknown_http_chain(view: View, lookup: str) -> FilterChain:
+    """Clear-text HTTP to addresses without a listener, whose hosts are looked up."""
+    host = unknown_hosts.virtual_host(view)
+    return FilterChain(
+        name="virtualOutbound-catchall-tcp-http",
+        match=ChainMatch(transport_protocol="raw_buffer", application_protocols=alpn.PLAIN_HTTP),
+        filter=view.http_settings.of(
+            HttpConnectionManager(
+                stat_prefix=names.ALLOW_ANY_DYNAMIC_DNS,
+                telemetry=Telemetry(Reporter.SOURCE),
+                routes=RouteConfiguration(name=names.ALLOW_ANY_DYNAMIC_DNS, virtual_hosts=(host,)),
+                resolve_hosts=lookup,
+            )
+        ),
+        origins=(origins.CATCH_ALL, origins.ALLOW_ANY_DYNAMIC_DNS),
+    )
 
 
 def _listener(view: View, bind: Bind) -> Listener:
@@ -190,7 +218,8 @@ def _http_chain(view: View, bind: Bind) -> FilterChain:
     sniffed = bool(bind.sniffed)
     # Outside of the mesh nobody understands the mesh's ALPN.
     mesh = any(not member.service.mesh_external for member in bind.sniffed)
-    key = ("http", name, bind.route_name, sniffed, mesh, view.http_settings, view.on_demand)
+    lookup = view.host_lookup(bind.port)
+    key = ("http", name, bind.route_name, sniffed, mesh, view.http_settings, view.on_demand, lookup)
 
     def make() -> FilterChain:
         reason = (
@@ -210,6 +239,7 @@ def _http_chain(view: View, bind: Bind) -> FilterChain:
                     route_name=bind.route_name,
                     upstream_alpn=mesh,
                     on_demand=view.on_demand,
+                    resolve_hosts=lookup,
                 )
             ),
             origins=(origins.default(reason),),

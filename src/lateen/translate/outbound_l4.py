@@ -16,7 +16,7 @@ from lateen.ir.listener import (
 )
 from lateen.ir.origin import Origin
 from lateen.model.names import is_ip
-from lateen.model.service import Protocol
+from lateen.model.service import Protocol, Resolution
 from lateen.model.virtual_services import EffectiveVirtualService
 from lateen.translate import names, origins
 from lateen.translate.clusters import subset_policy
@@ -187,6 +187,7 @@ def tcp_proxy(
     policy, _ = subset_policy(view, service, parts.port, parts.subset)
     tcp = policy.connection_pool.tcp if policy.connection_pool is not None else None
     tunnel = policy.tunnel
+    looked_up = service.resolution is Resolution.DYNAMIC_DNS
     return TcpProxy(
         stat_prefix=stat_prefix,
         clusters=clusters,
@@ -204,6 +205,8 @@ def tcp_proxy(
         tunnel_host=f"{tunnel.target_host}:{tunnel.target_port}" if tunnel is not None else "",
         tunnel_post=tunnel is not None and tunnel.protocol.upper() == "POST",
         on_demand=view.on_demand,
+        resolve_sni=view.lookup_family if looked_up else "",
+        resolved_port=parts.port if looked_up else 0,
     )
 
 

@@ -59,7 +59,7 @@ def binds(view: View) -> tuple[Bind, ...]:
     locked = view.sidecar_scope.locked_ports
     for listener in view.sidecar_scope.egress:
         for service in listener.services:
-            if service.resolution in (Resolution.ALIAS, Resolution.DYNAMIC_DNS):
+            if service.resolution is Resolution.ALIAS:
                 continue
             for port in service.ports:
                 if port.protocol is Protocol.UDP or (not listener.port and port.number in locked):

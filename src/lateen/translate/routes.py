@@ -10,19 +10,16 @@ from msgspec.structs import replace
 from lateen.api.networking.virtual_service import HTTPRoute
 from lateen.ir.origin import Origin
 from lateen.ir.route import (
-    DirectResponse,
-    Forward,
     NoAction,
     Route,
     RouteConfiguration,
     RouteMatch,
     VirtualHost,
-    WeightedCluster,
 )
 from lateen.model.names import is_wildcard, subset_of
 from lateen.model.service import Protocol, Resolution, Service
 from lateen.model.virtual_services import EffectiveVirtualService
-from lateen.translate import names, origins, outbound
+from lateen.translate import names, origins, outbound, unknown_hosts
 from lateen.translate.domains import host_forms, service_domains
 from lateen.translate.memo import Identity, Memo
 from lateen.translate.route_match import Place, concerns, concerns_all, is_catch_all
@@ -36,7 +33,6 @@ STANDARD_PORT = 80
 _hosts: Memo[VirtualHost] = Memo()
 _trimmed: Memo[VirtualHost] = Memo()
 _configurations: Memo[RouteConfiguration] = Memo()
-_fallback: Memo[VirtualHost] = Memo(64)
 
 
 _NO_ROUTE = Route(name="no_route", match=RouteMatch(), action=NoAction())
@@ -88,14 +84,14 @@ def _by_port(view: View, port: int, known: Known | None) -> list[VirtualHost]:
     else:
         hosts = [_known_host(view, entry, port, known) for entry in entries]
     hosts = _without_shared_domains(view, entries, hosts)
-    hosts.append(catch_all(view))
+    hosts.append(unknown_hosts.virtual_host(view))
     return hosts
 
 
 def _sniffed(view: View, hostname: str, port: int) -> list[VirtualHost]:
     service = view.service(hostname)
     if service is None:
-        return [catch_all(view)]
+        return [unknown_hosts.virtual_host(view)]
     host = _virtual_host(view, _Entry(hostname, service, speaks_for(view, hostname, port)), port)
     # The listener serves this host alone, so whatever the client calls it, it is meant.
     trimmed = _trimmed.get(
@@ -330,27 +326,3 @@ def _with_domains(view: View, host: VirtualHost, domains: tuple[str, ...]) -> Vi
         lambda: replace(host, domains=domains),
         family=(view.family, host.name),
     )
-
-
-def catch_all(view: View) -> VirtualHost:
-    """What happens to hosts that nobody declared: ``allow_any`` or ``block_all``."""
-    target, reason = view.unknown_destination
-
-    def make() -> VirtualHost:
-        if target == names.BLACK_HOLE:
-            route = Route(
-                name="block_all",
-                match=RouteMatch(),
-                action=DirectResponse(status=502),
-                origins=(reason,),
-            )
-            return VirtualHost(name="block_all", domains=("*",), routes=(route,), origins=(reason,))
-        route = Route(
-            name="allow_any",
-            match=RouteMatch(),
-            action=Forward(clusters=(WeightedCluster(target),), retry=None),
-            origins=(reason,),
-        )
-        return VirtualHost(name="allow_any", domains=("*",), routes=(route,), origins=(reason,))
-
-    return _fallback.get((target, reason), make)

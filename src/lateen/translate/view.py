@@ -34,6 +34,9 @@ T = TypeVar("T")
 
 _rules: Memo[Rule] = Memo()
 _MAX_ALIAS_HOPS = 10
+_PASSING_MODES = ("ALLOW_ANY", "ALLOW_ANY_DYNAMIC_DNS")
+"""Outbound traffic policies under which unknown destinations are reached; like Istio, every other
+mode blocks them."""
 
 __all__ = ["Rule", "RuleSubset", "View"]
 
@@ -167,11 +170,11 @@ class View:
         resource = self.sidecar_scope.resource
         own = self.sidecar_scope.outbound_traffic_policy
         if own is None or resource is None:
-            if self.mesh.outbound_traffic_policy.mode == "REGISTRY_ONLY":
+            if self.mesh.outbound_traffic_policy.mode not in _PASSING_MODES:
                 return names.BLACK_HOLE, origins.REGISTRY_ONLY
             return names.PASSTHROUGH, origins.ALLOW_ANY
         path = ("spec", "outboundTrafficPolicy")
-        if own.mode == "REGISTRY_ONLY":
+        if own.mode not in _PASSING_MODES:
             reason = origins.of_resource(resource, path, "unknown destinations are blocked")
             return names.BLACK_HOLE, reason
         if own.egress_proxy is not None:
@@ -184,6 +187,51 @@ class View:
             return names.outbound_cluster(port, proxy.subset, host), reason
         reason = origins.of_resource(resource, path, "unknown destinations pass through")
         return names.PASSTHROUGH, reason
+
+    @cached_property
+    def looks_up_unknown_hosts(self) -> bool:
+        """Whether unknown HTTP hosts are looked up by name instead of being sent where the client
+        sent them (``ALLOW_ANY_DYNAMIC_DNS``, which only the mesh can ask for)."""
+        own = self.sidecar_scope.outbound_traffic_policy
+        return (
+            self.scope.type is ProxyType.SIDECAR
+            and (own is None or self.sidecar_scope.resource is None)
+            and self.mesh.outbound_traffic_policy.mode == "ALLOW_ANY_DYNAMIC_DNS"
+        )
+
+    @property
+    def unknown_host(self) -> tuple[str, Origin]:
+        """`unknown_destination` of clear-text HTTP."""
+        if self.looks_up_unknown_hosts:
+            return names.ALLOW_ANY_DYNAMIC_DNS, origins.ALLOW_ANY_DYNAMIC_DNS
+        return self.unknown_destination
+
+    @cached_property
+    def _looked_up_ports(self) -> frozenset[int] | None:
+        """HTTP ports of services whose hosts are looked up; None for every port."""
+        found = [s for s in self.services if s.resolution is Resolution.DYNAMIC_DNS]
+        if self.looks_up_unknown_hosts:
+            return None
+        if not found:
+            return frozenset()
+        hosts = {service.hostname for service in found}
+        if self.scope.type is not ProxyType.SIDECAR or any(
+            destination.host in hosts
+            for routing in self.routings
+            for destination in routing.destinations()
+        ):
+            return None
+        return frozenset(port.number for service in found for port in service.ports)
+
+    def host_lookup(self, port: int) -> str:
+        """The family in which an HTTP listener on ``port`` looks up hosts; empty if it does not."""
+        ports = self._looked_up_ports
+        return self.lookup_family if ports is None or port in ports else ""
+
+    @property
+    def lookup_family(self) -> str:
+        """Family of the addresses that names are looked up for (``Cluster.dns_lookup_family``)."""
+        return "V6_ONLY" if self.scope.ipv6 else "V4_ONLY"
 
     @property
     def wildcard(self) -> str:
