@@ -55,10 +55,10 @@ def kind_effect(info: KindInfo) -> tuple[str, str]:
     for table in (coverage.NOT_ENFORCED, coverage.WITHOUT_EFFECT):
         if key in table:
             return NONE, f"{table[key].capitalize()}."
-    if info.inert:
-        return NONE, "Kept as it is."
     if key in NOT_ACTED_ON:
         return NONE, f"{NOT_ACTED_ON[key].capitalize()}."
+    if info.inert:
+        return NONE, "Kept as it is."
     note = ACTED_ON[key]
     return (PARTLY if _has_gaps(info.type) else EFFECT), note
 
@@ -72,7 +72,7 @@ def field_effect(message: type[msgspec.Struct], field: str) -> str:
         without = setting.without.get(field)
         return without.reason if without is not None else ""
     known = coverage.FIELDS.get(message)
-    return dict(known.without).get(field, "") if known is not None else ""
+    return dict((*known.without, *known.quiet)).get(field, "") if known is not None else ""
 
 
 def _has_gaps(root: type[msgspec.Struct]) -> bool:

@@ -20,6 +20,9 @@ from lateen.model.service import Registry, Resolution, Service, ServicePort
 from lateen.model.visibility import export_to
 
 EXPORT_TO_ANNOTATION = "networking.istio.io/exportTo"
+CONNECT_STRATEGY_ANNOTATION = "istio.io/connect-strategy"
+RACE = "RACE_FIRST_TCP_CONNECT"
+"""Its one value: of all addresses of a name, the first that a connection is made to."""
 TRAFFIC_DISTRIBUTION_ANNOTATION = "networking.istio.io/traffic-distribution"
 KUBERNETES_ACCOUNTS_ANNOTATION = "alpha.istio.io/kubernetes-serviceaccounts"
 CANONICAL_ACCOUNTS_ANNOTATION = "alpha.istio.io/canonical-serviceaccounts"
@@ -31,11 +34,12 @@ _RESOLUTIONS = {
     "DNS_ROUND_ROBIN": Resolution.DNS_ROUND_ROBIN,
     "DYNAMIC_DNS": Resolution.DYNAMIC_DNS,
 }
-_DISTRIBUTIONS = {
+DISTRIBUTIONS = {
     "preferclose": "PreferClose",
     "prefersamezone": "PreferSameZone",
     "prefersamenode": "PreferSameNode",
 }
+"""Traffic distributions by their names in lower case."""
 
 
 def kubernetes_hostname(resource: Resource) -> str:
@@ -85,7 +89,7 @@ def namespace_distribution(home: Resource | None) -> str:
 
 
 def _distribution(annotations: Mapping[str, str]) -> str:
-    return _DISTRIBUTIONS.get(annotations.get(TRAFFIC_DISTRIBUTION_ANNOTATION, "").lower(), "")
+    return DISTRIBUTIONS.get(annotations.get(TRAFFIC_DISTRIBUTION_ANNOTATION, "").lower(), "")
 
 
 def from_kubernetes(resource: Resource, mesh: MeshFacts, home: Resource | None = None) -> Service:
@@ -124,7 +128,7 @@ def from_kubernetes(resource: Resource, mesh: MeshFacts, home: Resource | None =
         session_affinity=spec.session_affinity == "ClientIP",
         publish_not_ready=spec.publish_not_ready_addresses,
         internal_traffic_local=spec.internal_traffic_policy == "Local",
-        traffic_distribution=_DISTRIBUTIONS.get((spec.traffic_distribution or "").lower())
+        traffic_distribution=DISTRIBUTIONS.get((spec.traffic_distribution or "").lower())
         or _distribution(annotations)
         or namespace_distribution(home),
         key=resource.key,

@@ -19,6 +19,7 @@ from lateen.ir.cluster import (
 )
 from lateen.ir.origin import Origin
 from lateen.ir.tls import UpstreamTls
+from lateen.model.definitions import CONNECT_STRATEGY_ANNOTATION, RACE
 from lateen.model.proxy import ProxyType
 from lateen.model.service import Protocol, Registry, Resolution, Service, ServicePort
 from lateen.translate import endpoints, names, origins
@@ -220,7 +221,7 @@ def _cluster(view: View, wanted: _Wanted) -> Cluster:
         locality_weighted=not original and _locality_weighted(view, service, policy),
         panic_threshold=float(outlier.min_health_percent) if outlier is not None else 0.0,
         dns_refresh_rate=view.dns_refresh_rate,
-        dns_lookup_family=view.lookup_family,
+        dns_lookup_family="ALL" if _races(view, service) else view.lookup_family,
         service=ServiceReference(service.hostname, service.name, service.namespace),
         subset=subset,
         external=service.mesh_external,
@@ -234,7 +235,18 @@ def _kind(view: View, service: Service, balance: Balancing) -> ClusterType:
     if service.resolution is Resolution.PASSTHROUGH and view.scope.type is not ProxyType.SIDECAR:
         # A gateway's client did not choose the address, so the gateway must.
         return ClusterType.EDS
+    if _races(view, service):
+        return ClusterType.LOGICAL_DNS
     return _TYPES[service.resolution]
+
+
+def _races(view: View, service: Service) -> bool:
+    """Whether all addresses of the one name are tried at once (``istio.io/connect-strategy``).
+    Envoy does so for LOGICAL_DNS, which takes one name per cluster."""
+    wanted = service.annotations.get(CONNECT_STRATEGY_ANNOTATION) == RACE
+    if not wanted or service.resolution is not Resolution.DNS:
+        return False
+    return len({endpoint.address for endpoint in view.endpoints(service)}) == 1
 
 
 def _tls(

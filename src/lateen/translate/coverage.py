@@ -8,7 +8,6 @@ accepted only.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import msgspec
 
@@ -23,22 +22,11 @@ from lateen.model import kinds
 from lateen.model.kinds import GroupKind
 from lateen.model.proxy import ProxyType
 from lateen.model.selection import selects, workload_selector
-from lateen.translate import rules
+from lateen.translate import registry_fields, rules
+from lateen.translate.fields import Fields
+from lateen.translate.fields import fields as _fields
 from lateen.translate.gateway_servers import groups
 from lateen.translate.view import View
-
-
-@dataclass(frozen=True, slots=True)
-class Fields:
-    """Fields of one message: those with effect, and those without, each with the reason."""
-
-    effective: frozenset[str]
-    without: tuple[tuple[str, str], ...] = ()
-
-
-def _fields(effective: str, **without: str) -> Fields:
-    return Fields(frozenset(effective.split()), tuple(without.items()))
-
 
 _DEPRECATED = "Istio ignores it as well"
 
@@ -178,6 +166,7 @@ FIELDS: dict[type, Fields] = {
     sc.SidecarSpec: _fields(
         "workload_selector ingress egress inbound_connection_pool outbound_traffic_policy"
     ),
+    **registry_fields.FIELDS,
 }
 """Every message that translation reads, with its fields by their Python names."""
 
@@ -239,11 +228,22 @@ def _ignored_credentials(view: View) -> Iterator[Finding]:
 
 
 def resource_findings(resource: Resource) -> tuple[Finding, ...]:
-    """Fields of ``resource`` that are set and have no effect."""
+    """Fields of ``resource`` that are set and have no effect, and values that have none."""
+    found = [
+        rules.finding(
+            rules.NO_EFFECT_YET,
+            resource.key,
+            resource.provenance,
+            each.path,
+            each.message,
+            each.hint,
+        )
+        for each in registry_fields.ignored(resource)
+    ]
     spec = getattr(resource.object, "spec", None)
     if not isinstance(spec, msgspec.Struct):
-        return ()
-    return tuple(
+        return tuple(found)
+    return tuple(found) + tuple(
         rules.finding(
             rules.NO_EFFECT_YET,
             resource.key,

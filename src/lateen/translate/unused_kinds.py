@@ -20,6 +20,7 @@ _NOT_TRANSLATED = "the Gateway API is checked, and not translated yet"
 
 NOT_ACTED_ON: dict[GroupKind, str] = {
     ("batch", "CronJob"): "nothing is scheduled by the clock",
+    ("networking.k8s.io", "NetworkPolicy"): "connections between pods are not filtered",
     ("networking.k8s.io", "Ingress"): "use a Gateway and a VirtualService",
     ("networking.k8s.io", "IngressClass"): "it goes with Ingress",
     ("networking.istio.io", "WorkloadGroup"): "machines do not register themselves yet",
@@ -32,6 +33,7 @@ NOT_ACTED_ON: dict[GroupKind, str] = {
             "GRPCRoute",
             "TCPRoute",
             "TLSRoute",
+            "UDPRoute",
             "ReferenceGrant",
             "BackendTLSPolicy",
             "ListenerSet",

@@ -71,7 +71,7 @@ KINDS = (
     _kind("GRPCRoute", "grpcroutes", GRPCRoute, "v1", "v1alpha2"),
     _kind("TCPRoute", "tcproutes", TCPRoute, "v1", "v1alpha2"),
     _kind("TLSRoute", "tlsroutes", TLSRoute, "v1", "v1alpha3", "v1alpha2"),
-    _kind("UDPRoute", "udproutes", UDPRoute, "v1alpha2", "v1", inert=True),
+    _kind("UDPRoute", "udproutes", UDPRoute, "v1alpha2", "v1"),
     _kind(
         "ReferenceGrant", "referencegrants", ReferenceGrant, "v1", "v1beta1", short=("refgrant",)
     ),
