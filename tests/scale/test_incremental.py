@@ -199,8 +199,11 @@ def sidecar(chance: random.Random, namespace: str) -> Raw:
     if chance.random() < 0.3:
         spec["workloadSelector"] = {"labels": {"app": chance.choice(HOSTS)}}
     if chance.random() < 0.3:
-        port = {"number": 80, "name": "http", "protocol": "HTTP"}
+        port: Raw = {"number": 80, "name": "http", "protocol": "HTTP"}
         spec["ingress"] = [{"port": port, "defaultEndpoint": "0.0.0.0:81"}]
+    if chance.random() < 0.3:
+        port = {"number": 80, "name": "own", "protocol": chance.choice(("HTTP", "TCP", "TLS"))}
+        spec["egress"].insert(0, {"port": port, "hosts": ["*/*"]})
     return networking("Sidecar", namespace, f"sidecar-{chance.randint(0, 1)}", spec)
 
 

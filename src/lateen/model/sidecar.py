@@ -16,7 +16,7 @@ from lateen.model.ordering import age_key
 from lateen.model.protocols import parse_protocol
 from lateen.model.registry import preferred
 from lateen.model.selection import selects, workload_selector
-from lateen.model.service import Protocol, Resolution, Service
+from lateen.model.service import Protocol, Resolution, Service, ServicePort
 from lateen.model.snapshot import Index, Snapshot
 from lateen.model.virtual_services import EffectiveVirtualService, virtual_services
 from lateen.model.visibility import is_visible
@@ -39,6 +39,13 @@ class EgressListener:
     capture_mode: str = "DEFAULT"
     index: int = -1
     """Position in ``spec.egress``; -1 in the default scope."""
+
+    def protocol_of(self, port: ServicePort) -> Protocol:
+        """What clients speak to a service port here: what a listener with a port of its own says,
+        else what the service does."""
+        if not self.port or self.protocol in (Protocol.AUTO, Protocol.HTTP_PROXY):
+            return port.protocol
+        return self.protocol
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -188,6 +188,7 @@ def _member_chains(view: View, bind: Bind, member: Member) -> tuple[FilterChain,
     key = (
         Identity(member.service),
         member.port,
+        member.protocol,
         member.prefixes,
         bind.address,
         bind.port,

@@ -31,7 +31,7 @@ def chains(view: View, bind: Bind, member: Member) -> tuple[FilterChain, ...]:
     """The chains of one service port that is not (only) HTTP."""
     place = Place("mesh", bind.port, view.scope.namespace, view.scope.labels)
     found: list[FilterChain] = []
-    if member.port.protocol.is_tls:
+    if member.protocol.is_tls:
         for routing in view.routings_of(member.service):
             found += _tls_chains(view, routing, member, place)
         if not found:
@@ -50,7 +50,7 @@ def _default_chain(view: View, bind: Bind, member: Member) -> FilterChain:
     """Everything to the service itself; where addresses are shared, only what names it."""
     service, port = member.service, member.port
     server_names: tuple[str, ...] = ()
-    if port.protocol.is_tls and bind.wildcard and not member.prefixes:
+    if member.protocol.is_tls and bind.wildcard and not member.prefixes:
         server_names = _server_names((service.hostname, *view.aliases(service)))
     cluster = names.outbound_cluster(port.number, "", service.hostname)
     return FilterChain(
@@ -200,7 +200,7 @@ def tcp_proxy(
             found for found in hash_policies(policy.load_balancer) if found.source_ip
         ),
         upstream_alpn=member is not None
-        and member.port.protocol is Protocol.AUTO
+        and member.protocol is Protocol.AUTO
         and not member.service.mesh_external,
         tunnel_host=f"{tunnel.target_host}:{tunnel.target_port}" if tunnel is not None else "",
         tunnel_post=tunnel is not None and tunnel.protocol.upper() == "POST",

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from lateen.model.service import Protocol, Resolution, Service, ServicePort
+from lateen.model.sidecar import EgressListener
 from lateen.translate import names
 from lateen.translate.view import View
 
@@ -16,6 +17,8 @@ class Member:
 
     service: Service
     port: ServicePort
+    protocol: Protocol
+    """What clients speak: the service's, or that of the Sidecar's listener."""
     prefixes: tuple[str, ...] = ()
     """Destination CIDRs, when the listener serves more than one address."""
 
@@ -64,7 +67,7 @@ def binds(view: View) -> tuple[Bind, ...]:
             for port in service.ports:
                 if port.protocol is Protocol.UDP or (not listener.port and port.number in locked):
                     continue
-                for address, member in _placements(view, service, port, listener.bind):
+                for address, member in _placements(view, service, port, listener):
                     if address == view.wildcard and port.number in names.RESERVED_PORTS:
                         continue
                     bind = found.get((address, port.number))
@@ -73,34 +76,35 @@ def binds(view: View) -> tuple[Bind, ...]:
                     place = (address, port.number, id(service))
                     if place not in seen:
                         seen.add(place)
-                        _members(bind, port).append(member)
+                        _members(bind, member.protocol).append(member)
     order = sorted(found, key=lambda key: (key[0] != view.wildcard, key[1], key[0]))
     return tuple(found[key] for key in order)
 
 
-def _members(bind: Bind, port: ServicePort) -> list[Member]:
-    if port.protocol.is_http:
+def _members(bind: Bind, protocol: Protocol) -> list[Member]:
+    if protocol.is_http:
         return bind.http
-    return bind.sniffed if port.protocol is Protocol.AUTO else bind.tcp
+    return bind.sniffed if protocol is Protocol.AUTO else bind.tcp
 
 
 def _placements(
-    view: View, service: Service, port: ServicePort, own_bind: str
+    view: View, service: Service, port: ServicePort, listener: EgressListener
 ) -> Iterator[tuple[str, Member]]:
+    own_bind, protocol = listener.bind, listener.protocol_of(port)
     if own_bind and not own_bind.startswith("unix://"):
-        yield own_bind, Member(service, port)
+        yield own_bind, Member(service, port, protocol)
         return
-    if port.protocol.is_http:
+    if protocol.is_http:
         # HTTP is told apart by its Host header, so one listener serves every address.
-        yield view.wildcard, Member(service, port)
+        yield view.wildcard, Member(service, port, protocol)
         return
     addresses = view.addresses(service)
     single = [address for address in addresses if "/" not in address]
     blocks = tuple(address for address in addresses if "/" in address)
     for address in single:
-        yield address, Member(service, port)
+        yield address, Member(service, port, protocol)
     if blocks:
-        yield view.wildcard, Member(service, port, blocks)
+        yield view.wildcard, Member(service, port, protocol, blocks)
     if single or blocks:
         return
     pods: tuple[str, ...] = ()
@@ -114,6 +118,6 @@ def _placements(
         )
     if pods:
         for pod in pods:
-            yield pod, Member(service, port)
+            yield pod, Member(service, port, protocol)
     elif not service.headless:
-        yield view.wildcard, Member(service, port)
+        yield view.wildcard, Member(service, port, protocol)

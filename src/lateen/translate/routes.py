@@ -114,9 +114,13 @@ def http_services(view: View, port: int) -> tuple[Service, ...]:
             for service in listener.services
             if service.resolution is not Resolution.ALIAS
             and (found := service.port(port)) is not None
-            and (found.protocol.is_http or found.protocol is Protocol.AUTO)
+            and _may_be_http(listener.protocol_of(found))
         ),
     )
+
+
+def _may_be_http(protocol: Protocol) -> bool:
+    return protocol.is_http or protocol is Protocol.AUTO
 
 
 class _Owners:
