@@ -57,6 +57,10 @@ DISTRIBUTION = "networking.istio.io/traffic-distribution"
         (istio("ServiceEntry", "e", DYNAMIC % "protocol: HTTP"), []),
         (service("web", more="sessionAffinity: ClientIP"), ["spec.sessionAffinity"]),
         (service("web", more="sessionAffinity: None"), []),
+        (
+            service("web", ports="[{name: a, port: 80, protocol: SCTP}]"),
+            ["spec.ports.0.protocol"],
+        ),
         (service("web", more="ipFamilies: [IPv4, IPv6]"), ["spec.ipFamilies"]),
         (
             service("web", more="clusterIP: 10.96.0.1\n  clusterIPs: [10.96.0.1, 'fd00::1']"),

@@ -1,8 +1,8 @@
 """No field is silent: changing it changes a proxy's configuration, or its author is told.
 
 ``fields/KIND.yaml`` has valid objects that together set every field of a kind. Each of their values
-is taken out, and where that is not allowed or changes nothing, replaced by others. MeshConfig and
-ProxyConfig are read where proxies start as well: see ``test_mesh_settings.py`` for them.
+is taken out, and where that is not allowed or changes nothing, replaced by others. What counts is
+what four proxies are started with and sent.
 """
 
 from __future__ import annotations
@@ -17,14 +17,18 @@ import msgspec
 import pytest
 import yaml
 
+from lateen.api.core.pod import Pod
 from lateen.api.findings import Finding
+from lateen.api.meshconfig import MeshConfig, mesh_config_in
 from lateen.api.parse import parse_object
 from lateen.api.resource import Resource
 from lateen.api.validate import validate_all
 from lateen.ir import dump
 from lateen.model.scope import scope_of_pod
 from lateen.model.snapshot import snapshot_of
-from lateen.translate import coverage
+from lateen.serve.bootstraps import bootstrap_for
+from lateen.serve.proxy_settings import settings_for
+from lateen.translate import coverage, mesh_settings
 from lateen.translate.configuration import translate
 from lateen.translate.unused_kinds import effect_findings
 from tests.translate.test_coverage import messages
@@ -89,6 +93,10 @@ def documents(kind: str) -> list[Raw]:
 
 def parsed(raw: Raw) -> Resource | None:
     """The object, or None when it is not valid."""
+    if raw["kind"] == "MeshConfig":
+        data = {"mesh": yaml.safe_dump(raw["spec"])}
+        about = {"name": "istio", "namespace": "istio-system"}
+        raw = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": about, "data": data}
     found = parse_object(raw)
     if not isinstance(found, Resource):
         return None
@@ -104,14 +112,18 @@ def valid(name: str, without: str = "") -> tuple[Resource, ...]:
     return tuple(resource for resource in found if resource is not None)
 
 
-def configured(resource: Resource) -> object:
+def configured(kind: str, resource: Resource) -> object:
     """What the watched proxies run when ``resource`` is put into the world, without the reasons."""
-    beside = (*valid("world"), *valid(resource.key.kind, resource.key.kind))
+    beside = (*valid("world"), *valid(kind, kind))
     snapshot = snapshot_of([*(known for known in beside if known.key != resource.key), resource])
-    found = []
+    found: list[object] = []
     for namespace, name in WATCHED:
-        scope = scope_of_pod(snapshot, snapshot.in_namespace("", "Pod", namespace)[name])
-        found.append(without_reasons(dump.configuration(translate(snapshot, scope))))
+        pod = snapshot.in_namespace("", "Pod", namespace)[name]
+        assert isinstance(pod.object, Pod)
+        found.append(settings_for(snapshot, pod.object))
+        found.append(bootstrap_for(snapshot, pod.object, ("10.0.0.99", 15012)))
+        sent = translate(snapshot, scope_of_pod(snapshot, pod))
+        found.append(without_reasons(dump.configuration(sent)))
     return found
 
 
@@ -169,8 +181,10 @@ def literals() -> tuple[str, ...]:
     """Every word that some field may have."""
     found: set[str] = set()
     for kind in KINDS:
-        resource = valid(kind)[0]
-        for message in messages(msgspec.inspect.type_info(type(resource.object))):
+        resource = parsed(documents(kind)[0])
+        assert resource is not None
+        root = MeshConfig if kind == "MeshConfig" else type(resource.object)
+        for message in messages(msgspec.inspect.type_info(root)):
             info = msgspec.inspect.type_info(message)
             assert isinstance(info, msgspec.inspect.StructType)
             for field in info.fields:
@@ -201,24 +215,25 @@ def _quiet() -> frozenset[str]:
 
 def told(findings: list[Finding], place: Place) -> bool:
     """Whether something is said of the value, of what it is in, or of what is in it."""
-    return any(
-        finding.path[: len(place)] == place or place[: len(finding.path)] == finding.path
+    paths = [
+        ("spec", *finding.path[2:]) if finding.path[:2] == ("data", "mesh") else finding.path
         for finding in findings
-    )
+    ]
+    return any(path[: len(place)] == place or place[: len(path)] == path for path in paths)
 
 
 def silent(kind: str, raw: Raw) -> Iterator[str]:
     """The values of an object that change nothing and of which nothing is said."""
     resource = parsed(raw)
     assert resource is not None, f"{kind} {raw['metadata']['name']} is not valid"
-    before = configured(resource)
+    before = configured(kind, resource)
     said = [*validate_all([resource]), *effect_findings(resource)]
     for place in leaves({k: v for k, v in raw.items() if k not in _HEAD}):
         if expected_silence(raw, place) or told(said, place):
             continue
         # Where every other value is refused, that is told.
         allowed = (found for each in variants(raw, place) if (found := parsed(each)) is not None)
-        results = (configured(found) != before for found in allowed)
+        results = (configured(kind, found) != before for found in allowed)
         first = next(results, True)
         if not first and not any(results):
             yield dump.path_text(place)
@@ -249,6 +264,15 @@ def set_fields(message: object, raw: object) -> Iterator[tuple[type, str]]:
             yield from set_fields(item, raw.get(name, raw.get(str(name))))
 
 
+def fields_to_try(message: type) -> frozenset[str]:
+    """All fields; of the mesh's settings those with an effect, as the table tells of the others
+    (``test_mesh_settings.py``)."""
+    settings = mesh_settings.FIELDS.get(message)
+    if settings is not None:
+        return settings.effective
+    return frozenset(field.name for field in msgspec.structs.fields(message))
+
+
 def test_the_objects_set_every_field() -> None:
     found: set[tuple[type, str]] = set()
     top: set[type] = set()
@@ -256,11 +280,91 @@ def test_the_objects_set_every_field() -> None:
         resource = parsed(raw)
         assert resource is not None
         top |= {type(resource.object), type(resource.object.metadata)}
-        found |= set(set_fields(resource.object, raw))
+        if raw["kind"] == "MeshConfig":
+            found |= set(set_fields(mesh_config_in(resource)[0], raw["spec"]))
+        else:
+            found |= set(set_fields(resource.object, raw))
     missing = {
-        f"{message.__name__}.{field.name}"
+        f"{message.__name__}.{name}"
         for message in {message for message, _ in found} - top
-        for field in msgspec.structs.fields(message)
-        if (message, field.name) not in found
+        for name in fields_to_try(message)
+        if (message, name) not in found
     }
     assert missing == set(NOT_TRIED)
+
+
+_DEFAULT = "the second is what the first stands for"
+SAME = {
+    ("LEAST_CONN", "LEAST_REQUEST", "UNSPECIFIED"): "LEAST_CONN is the old name of the default",
+    ("DEFAULT", "DO_NOT_UPGRADE"): _DEFAULT,
+    ("TLSV1_2", "TLS_AUTO"): _DEFAULT,
+    ("TLSV1_3", "TLS_AUTO"): _DEFAULT,
+    ("REGISTRY_ONLY", "VIRTUAL_SERVICE_ONLY"): "Istio blocks unknown destinations for both",
+    ("BASE", "DEFAULT"): _DEFAULT,
+    ("PUBLIC", "VISIBILITY_UNSPECIFIED"): _DEFAULT,
+    ("SANITIZE_SET", "UNDEFINED"): _DEFAULT,
+    ("PERMISSIVE", "UNSET"): _DEFAULT,
+    ("FORWARD", "UNSPECIFIED"): _DEFAULT,
+    ("PreferClose", "PreferSameZone"): "PreferClose is the old name",
+}
+"""Words that rightly mean the same."""
+_WORDS = {"traffic_distribution": ("PreferClose", "PreferSameZone", "PreferSameNode")}
+"""Words of fields whose type is plain text."""
+
+
+def words(info: msgspec.inspect.Type) -> tuple[str, ...]:
+    if isinstance(info, msgspec.inspect.LiteralType):
+        return tuple(word for word in info.values if isinstance(word, str))
+    if isinstance(info, msgspec.inspect.UnionType):
+        return tuple(word for option in info.types for word in words(option))
+    return ()
+
+
+def choices(message: object, raw: object, place: Place = ()) -> Iterator[tuple[Place, Place]]:
+    """The places in ``raw`` where one of several words stands, each with all of them."""
+    if isinstance(message, msgspec.Struct) and isinstance(raw, dict):
+        info = msgspec.inspect.type_info(type(message))
+        assert isinstance(info, msgspec.inspect.StructType)
+        for field in info.fields:
+            if field.encode_name in raw:
+                here = (*place, field.encode_name)
+                if found := words(field.type) or _WORDS.get(field.name, ()):
+                    yield here, found
+                yield from choices(getattr(message, field.name), raw[field.encode_name], here)
+    elif isinstance(message, list) and isinstance(raw, list):
+        for index, (item, each) in enumerate(zip(message, raw, strict=True)):
+            yield from choices(item, each, (*place, index))
+
+
+def indistinct(kind: str, raw: Raw) -> Iterator[str]:
+    """Words of an object that have the same effect, where nothing is said of them."""
+    resource = parsed(raw)
+    assert resource is not None
+    found = choices(resource.object, raw)
+    if kind == "MeshConfig":
+        found = choices(mesh_config_in(resource)[0], raw["spec"], ("spec",))
+    for place, options in found:
+        if expected_silence(raw, place):
+            continue
+        effects: dict[bytes, list[str]] = {}
+        for word in options:
+            changed = copy.deepcopy(raw)
+            holder: Any = changed
+            for part in place[:-1]:
+                holder = holder[part]
+            holder[place[-1]] = word
+            other = parsed(changed)
+            if other is None or told([*validate_all([other]), *effect_findings(other)], place):
+                continue
+            effect = msgspec.json.encode(configured(kind, other))
+            effects.setdefault(effect, []).append(str(word))
+        for same in effects.values():
+            if len(same) > 1 and tuple(sorted(same)) not in SAME:
+                yield f"{dump.path_text(place)}: {', '.join(same)}"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.timeout(120)
+def test_each_word_means_something_else(kind: str) -> None:
+    found = {raw["metadata"]["name"]: list(indistinct(kind, raw)) for raw in documents(kind)}
+    assert {name: places for name, places in found.items() if places} == {}

@@ -81,6 +81,10 @@ def ignored(resource: Resource) -> Iterator[Ignored]:
         if obj.spec.session_affinity == "ClientIP":
             hint = "Use a DestinationRule, or remove it."
             yield Ignored(("spec", "sessionAffinity"), f"it has no effect: {_AFFINITY}", hint)
+        for index, port in enumerate(obj.spec.ports):
+            if port.protocol == "SCTP":
+                path = ("spec", "ports", index, "protocol")
+                yield Ignored(path, "SCTP is not proxied: the port is treated as TCP", "Remove it.")
         yield from _families(obj.spec)
     elif isinstance(obj, se.ServiceEntry):
         yield from _sixes(("spec", "addresses"), obj.spec.addresses)
@@ -119,7 +123,7 @@ def _six(path: FieldPath, what: str) -> Ignored:
     return Ignored(
         path,
         f"{what} is served to pods without an IPv4 address only: proxies listen in one family",
-        "Give the service an IPv4 address too.",
+        "Reach the service by an IPv4 address from pods that have one.",
     )
 
 
