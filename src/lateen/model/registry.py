@@ -192,6 +192,8 @@ class ServiceRegistry:
         by_address = self.state.addressed.get(namespace)
         if by_address:
             keys.update(*(by_address.get(address, ()) for address in addresses))
+        if not keys:
+            return ()
         return tuple(
             (service, key) for key in sorted(keys) for service in self._services_behind(key)
         )

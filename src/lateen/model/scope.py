@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from lateen.api.findings import Finding
 from lateen.api.resource import ObjectKey, Resource
@@ -60,7 +60,7 @@ def _is_ipv6(addresses: Iterable[str]) -> bool:
 def inbound_ports(snapshot: Snapshot, proxy: Proxy) -> tuple[InboundPort, ...]:
     """Ports on which a workload gets traffic of services, by port; the oldest service wins."""
     return tuple(
-        replace(taken.port, other_hostnames=tuple(taken.others))
+        replace(taken.port, other_hostnames=taken.others) if taken.others else taken.port
         for taken in _inbound(snapshot, proxy).values()
     )
 
@@ -75,13 +75,13 @@ def gateway_ports(snapshot: Snapshot, proxy: Proxy) -> tuple[InboundPort, ...]:
     return tuple(ports[number] for number in sorted(ports))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Taken:
     port: InboundPort
     service: Service
-    others: dict[str, None] = field(default_factory=dict)
+    others: tuple[str, ...] = ()
     """Host names of the services that share the port."""
-    losers: list[tuple[Service, InboundPort]] = field(default_factory=list)
+    losers: tuple[tuple[Service, InboundPort], ...] = ()
     """Those of them that say another protocol."""
 
 
@@ -92,19 +92,23 @@ def _inbound(snapshot: Snapshot, proxy: Proxy) -> Mapping[int, _Taken]:
         if first is None:
             taken[port.target_port] = _Taken(port, service)
             continue
-        if service.hostname != first.service.hostname:
-            first.others[service.hostname] = None
+        if service.hostname not in (first.service.hostname, *first.others):
+            first.others += (service.hostname,)
         if first.port.protocol != port.protocol:
-            first.losers.append((service, port))
+            first.losers += ((service, port),)
     return dict(sorted(taken.items()))
 
 
 def _service_ports(snapshot: Snapshot, proxy: Proxy) -> Iterable[tuple[Service, InboundPort]]:
     """Every port of every service that sends to the proxy's workload, oldest service first."""
-    found = [*_selecting_ports(snapshot, proxy)]
-    selected = any(service.registry is Registry.KUBERNETES for service, _, _ in found)
-    found += _listing_ports(snapshot, proxy, selected=selected)
-    for service, port, number in sorted(found, key=lambda entry: service_order(entry[0])):
+    pod = ObjectKey(*kinds.POD, proxy.namespace, proxy.name)
+    found = list(_selecting_ports(snapshot, proxy, pod))
+    listing = snapshot.services.listing(pod, proxy.addresses)
+    if listing:
+        selected = any(service.registry is Registry.KUBERNETES for service, _, _ in found)
+        found += _listing_ports(snapshot, proxy, listing, selected=selected)
+        found.sort(key=lambda entry: service_order(entry[0]))
+    for service, port, number in found:
         if port.protocol is not Protocol.UDP and number:
             yield (
                 service,
@@ -122,37 +126,41 @@ _TargetedPort = tuple[Service, ServicePort, int | None]
 """A service, one of its ports, and the port of the workload behind that."""
 
 
-def _selecting_ports(snapshot: Snapshot, proxy: Proxy) -> Iterable[_TargetedPort]:
-    """The ports of services whose selector picks the proxy's workload."""
+def _selecting_ports(snapshot: Snapshot, proxy: Proxy, pod: ObjectKey) -> Iterable[_TargetedPort]:
+    """The ports of services whose selector picks the proxy's workload, which may be ``pod``."""
     registry = snapshot.services
-    workload = None
-    for kind in (kinds.POD, kinds.WORKLOAD_ENTRY):
-        workload = workload or registry.workload(ObjectKey(*kind, proxy.namespace, proxy.name))
+    workload = registry.workload(pod)
+    if workload is None:
+        entry = ObjectKey(*kinds.WORKLOAD_ENTRY, proxy.namespace, proxy.name)
+        workload = registry.workload(entry)
     if workload is not None:
         services = registry.services_of(workload.key)
     else:
         services = registry.selecting(proxy.namespace, proxy.labels)
-        key = ObjectKey(*kinds.POD, proxy.namespace, proxy.name)
         address = proxy.addresses[0] if proxy.addresses else ""
-        workload = Workload(key, address, proxy.labels, proxy.identity)
+        workload = Workload(pod, address, proxy.labels, proxy.identity)
     for service in services:
         if service.resolution is not Resolution.ALIAS:
             for port in service.ports:
                 yield service, port, target_port(port, workload)
 
 
-def _listing_ports(snapshot: Snapshot, proxy: Proxy, *, selected: bool) -> Iterable[_TargetedPort]:
-    """The ports of services that have an endpoint with an address of the proxy.
+def _listing_ports(
+    snapshot: Snapshot,
+    proxy: Proxy,
+    listing: Iterable[tuple[Service, ObjectKey]],
+    *,
+    selected: bool,
+) -> Iterable[_TargetedPort]:
+    """The ports of services in ``listing`` that have an endpoint with an address of the proxy.
 
     As in Istio (``GetProxyServiceTargets`` of its registries), EndpointSlices count for workloads
     only that no Kubernetes Service selects.
     """
-    registry = snapshot.services
-    pod = ObjectKey(*kinds.POD, proxy.namespace, proxy.name)
-    for service, source in registry.listing(pod, proxy.addresses):
+    for service, source in listing:
         if selected and source.kind in ("EndpointSlice", "Endpoints"):
             continue
-        for endpoint in registry.endpoints(service):
+        for endpoint in snapshot.services.endpoints(service):
             port = service.port_named(endpoint.service_port)
             if port is not None and endpoint.address in proxy.addresses:
                 yield service, port, endpoint.port
