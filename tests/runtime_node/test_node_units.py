@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import socket
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from lateen.runtime.node import rootfs, wire
+from lateen.runtime.node import process, rootfs, wire
 from lateen.runtime.node.forwarder import Forwarder
 from lateen.runtime.node.gateway import owner_of_port
+from lateen.runtime.node.roles import ROLES
 from lateen.runtime.node.services import ServicePort, service_changes, service_table
 
 
@@ -146,3 +150,41 @@ def test_programs_below_the_containers_own_tmp_are_shown_all_the_same(tmp_path: 
         assert rootfs.covered_directories(paths) == (os.path.realpath(checkout),)
     finally:
         shutil.rmtree(checkout)
+
+
+def test_a_client_that_breaks_off_does_not_end_the_forwarder() -> None:
+    """Bytes for a socket whose other side has reset it: splice(2) brings SIGPIPE then."""
+    ours, theirs = wire.pair()
+    gateway, gateway_end = wire.pair()
+    upstream = socket.create_server(("127.0.0.1", 0))
+    listener = socket.create_server(("127.0.0.1", 0))
+    upstream.settimeout(5)
+    pid = os.fork()
+    if not pid:
+        try:
+            ours.close()
+            process.reset_signals()  # as the launcher does for what it forks
+            ROLES["forwarder"](theirs, [gateway_end.detach()])
+        finally:
+            os._exit(0)
+    try:
+        place = {"address": "127.0.0.1", "port": upstream.getsockname()[1]}
+        request = {"id": 1, "op": "publish", "key": "web", **place}
+        wire.send(ours, request, (listener.fileno(),))
+        wire.receive(ours)
+        for _ in range(3):
+            with socket.create_connection(listener.getsockname()) as client:
+                client.sendall(b"request")
+                client.shutdown(socket.SHUT_WR)
+            server, _ = upstream.accept()
+            with server, contextlib.suppress(OSError):
+                for _ in range(5):  # the first brings the reset
+                    server.sendall(b"answer")
+                    time.sleep(0.02)
+        assert os.waitpid(pid, os.WNOHANG) == (0, 0)
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+        for sock in (ours, theirs, gateway, gateway_end, upstream, listener):
+            sock.close()
