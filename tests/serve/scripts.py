@@ -12,6 +12,7 @@ from lateen.model.discovery import (
     ENDPOINT,
     LISTENER,
     ROUTE,
+    SECRET,
     VIRTUAL_HOST,
     DiscoveryResource,
     version_of,
@@ -28,7 +29,14 @@ from lateen.serve.protocol import (
 from lateen.serve.session import Session, Target
 from lateen.serve.views import Message, View, updated
 
-SHORT = {"CDS": CLUSTER, "EDS": ENDPOINT, "LDS": LISTENER, "RDS": ROUTE, "VHDS": VIRTUAL_HOST}
+SHORT = {
+    "CDS": CLUSTER,
+    "EDS": ENDPOINT,
+    "LDS": LISTENER,
+    "RDS": ROUTE,
+    "VHDS": VIRTUAL_HOST,
+    "SDS": SECRET,
+}
 LONG = {url: name for name, url in SHORT.items()}
 ENCODER = Encoder(wire.encode_delta, wire.encode_state, wire.encode_named_empty)
 

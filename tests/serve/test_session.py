@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lateen.model.discovery import CLUSTER
-from lateen.serve.protocol import Dialect
-from lateen.serve.session import WARMING_LIMIT, Target
+from lateen.serve.protocol import MAX_FLIGHTS, Dialect
+from lateen.serve.session import OVERTAKE_AFTER, WARMING_LIMIT, Target
 from tests.serve.scripts import Client, Seen, target
 
 
@@ -99,6 +99,59 @@ def test_listeners_do_not_wait_for_ever_for_a_proxy_that_never_warms() -> None:
     assert client.session.wait_until(client.now) == WARMING_LIMIT
     client.now = WARMING_LIMIT + 0.1
     assert kinds(client.read()) == [("LDS", ("l",))]
+
+
+@pytest.mark.parametrize("dialect", list(Dialect))
+def test_a_newer_response_overtakes_one_that_is_never_acknowledged(dialect: Dialect) -> None:
+    """Envoy acknowledges clusters only when none warms any more, perhaps never."""
+    client = Client(dialect)
+    client.assign(target(1, CDS=["a", "never-warm"]))
+    [stuck] = client.ask("CDS")
+    correction = target(2, client.session.target, CDS=["a"])
+    assert client.assign(correction) == []
+    assert client.session.wait_until(client.now) == OVERTAKE_AFTER
+    client.now = OVERTAKE_AFTER
+    # The removal waits until nothing refers to the cluster; a new one does not.
+    sent = client.assign(target(3, correction, CDS=["a", "b"]))
+    assert [name for seen in sent for name in seen.names if name == "b"] == ["b"]
+    assert client.session.wait_until(client.now) is None
+    [removal] = client.ack(sent[-1])
+    assert client.session.synced_version == 3
+    client.ack(stuck)  # settled already
+    client.ack(removal)
+    assert client.session.in_sync
+
+
+def test_the_removal_of_a_cluster_that_never_warms_is_sent() -> None:
+    client = Client()
+    client.assign(target(1, CDS=["a", "never-warm"]))
+    client.ask("CDS")
+    client.assign(target(2, client.session.target, CDS=["a"]))
+    client.now = OVERTAKE_AFTER
+    [removal] = client.read()
+    assert removal.removed == ("never-warm",)
+
+
+def test_what_is_in_flight_is_bounded_however_long_nothing_is_acknowledged() -> None:
+    client = Client()
+    client.assign(target(1, CDS=["a"]))
+    sent = client.ask("CDS")
+    for version in range(2, 50):
+        client.now += OVERTAKE_AFTER
+        sent += client.assign(target(version, client.session.target, CDS=[f"a={version}"]))
+    assert len(sent) == 49
+    assert len(client.session.subscriptions[CLUSTER]._flights) == MAX_FLIGHTS
+    client.ack(sent[-1])
+    assert client.session.synced_version == 49
+
+
+def test_nothing_overtakes_while_nothing_newer_is_wanted() -> None:
+    client = Client()
+    client.assign(target(1, CDS=["a"]))
+    client.ask("CDS")
+    client.now = 5 * OVERTAKE_AFTER
+    assert client.read() == []
+    assert client.session.wait_until(client.now) is None
 
 
 def test_a_refused_cluster_does_not_hold_back_routes() -> None:
@@ -235,3 +288,35 @@ def act(client: Watched, action: str, value: object, wanted: Target) -> list[See
     if action == "drop":
         return client.ask(value, drop=NAMES[value][:1])
     return client.ask(value, *NAMES.get(value, ()))
+
+
+def test_each_secret_is_a_response_of_its_own_and_a_refused_one_harms_no_other() -> None:
+    client = Client()
+    client.assign(target(1, SDS=["a", "b", "c"]))
+    [first] = client.ask("SDS", "a", "b", "c")
+    [second] = client.ack(first)
+    [third] = client.nack(second, words="Failed to load private key from <inline>")
+    assert [*first.names, *second.names, *third.names] == ["a", "b", "c"]
+    assert client.ack(third) == []
+    assert (client.session.rejected, client.session.in_sync) == (True, False)
+    # Another version is tried.
+    [again] = client.assign(target(2, client.session.target, SDS=["a", "b=2", "c"]))
+    assert again.names == ("b",)
+    client.ack(again)
+    assert (client.session.rejected, client.session.in_sync) == (False, True)
+
+
+def test_a_secret_that_goes_while_another_is_refused_is_removed() -> None:
+    client = Client()
+    client.assign(target(1, SDS=["a", "b"]))
+    [first] = client.ask("SDS", "a", "b")
+    [second] = client.nack(first)
+    client.ack(second)
+    [removal] = client.assign(target(2, client.session.target, SDS=["a"]))
+    assert (removal.names, removal.removed) == ((), ("b",))
+    client.ack(removal)
+    assert (client.session.rejected, client.session.in_sync) == (True, False)
+    [last] = client.assign(target(3, client.session.target, SDS=[]))
+    assert last.removed == ("a",)
+    client.ack(last)
+    assert (client.session.rejected, client.session.in_sync) == (False, True)

@@ -8,6 +8,7 @@ objects as users write them. Beside it stands ``NAME.ir.yaml``, the readable dum
     proxy: {workload: productpage-v1}             # a Deployment or Pod, by name
     proxy: {type: router, namespace: istio-system, labels: {istio: ingressgateway}}
     mesh: {outboundTrafficPolicy: {mode: REGISTRY_ONLY}}
+    secrets: [web]                                # Secrets with a certificate, in istio-system
     show: {routes: ["9080"], hosts: ["reviews*"], clusters: ["*reviews*"], findings: false}
 
 ``show`` names the parts the case is about (``hosts``: virtual hosts); without it all are shown.
@@ -18,6 +19,7 @@ Each Deployment stands for one ready pod per replica, with a sidecar unless its 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -35,6 +37,7 @@ from lateen.model.scope import scope_of, scope_of_pod
 from lateen.model.service import Locality, WorkloadIdentity
 from lateen.model.snapshot import Snapshot, snapshot_of
 from lateen.translate.configuration import translate
+from tests.certificates import Issued, issue
 
 ROOT = Path(__file__).parents[2]
 CASES = Path(__file__).parent / "cases"
@@ -73,7 +76,7 @@ def name_of(path: Path) -> str:
 def read(path: Path) -> Case:
     """The case in a file; what is not valid in it fails the test."""
     settings, *objects = [d for d in yaml.safe_load_all(path.read_text()) if d is not None]
-    unknown = set(settings) - {"description", "include", "proxy", "mesh", "show"}
+    unknown = set(settings) - {"description", "include", "proxy", "mesh", "secrets", "show"}
     assert not unknown, f"{path}: unknown settings {sorted(unknown)}"
     documents = [
         (document, str(include))
@@ -82,11 +85,32 @@ def read(path: Path) -> Case:
         if document is not None
     ]
     documents += [(document, path.name) for document in objects]
+    documents += [(_secret(name), "secrets") for name in settings.get("secrets", [])]
     mesh = settings.get("mesh")
     if mesh is not None:
         documents.append((_mesh_object(mesh), "mesh"))
     resources = list(_resources(documents))
     return Case(path, settings, tuple(resources))
+
+
+def _secret(name: str) -> dict[str, Any]:
+    """A Secret that can be used, beside the gateways."""
+    issued = _issued()
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "namespace": "istio-system"},
+        "stringData": {
+            "tls.crt": issued.certificate,
+            "tls.key": issued.key,
+            "ca.crt": issued.certificate,
+        },
+    }
+
+
+@functools.cache
+def _issued() -> Issued:
+    return issue(authority=True)
 
 
 def snapshot(case: Case) -> Snapshot:

@@ -92,16 +92,33 @@ def print_result(result: dict[str, Any]) -> None:
             out.print(f"  [dim]→[/] {escape(finding['hint'])}")
 
 
+def print_held(entry: dict[str, Any]) -> None:
+    """An object that is held back: where it is written, what is in force instead, and why."""
+    where = f"{entry['file']}:{entry['line']}: " if entry.get("file") else ""
+    subject = entry["object"]
+    place = f"{subject['namespace']}/" if subject["namespace"] else ""
+    instead = (
+        "is held back, its last good version is in force"
+        if entry.get("inForce")
+        else "is left out, as it never had a good version"
+    )
+    by = f"{entry['proxy']} refused it: " if entry.get("proxy") else ""
+    say(
+        BAD,
+        f"{where}{subject['kind']} {place}{subject['name']} {instead}: "
+        f"{by}{str(entry.get('message', '')).strip()}",
+        "change the object; a new version is tried at once",
+    )
+
+
 def print_wait(waited: dict[str, Any] | None, timeout: float) -> None:
     """Whether the change is live."""
     if waited is None:
         return
     if waited["acknowledged"]:
         count = waited.get("proxies", 0)
-        took = waited.get("milliseconds")
-        suffix = f" after {took:.0f} ms" if took is not None else ""
         if count:
-            say(OK, f"live: acknowledged by {count} {'proxy' if count == 1 else 'proxies'}{suffix}")
+            say(OK, f"live: acknowledged by {count} {'proxy' if count == 1 else 'proxies'}")
         else:
             say(NOTE, "no proxy is affected")
         return
@@ -113,8 +130,17 @@ def print_wait(waited: dict[str, Any] | None, timeout: float) -> None:
             "nothing is lost: they are pushed by themselves; `lateen status` shows when",
         )
         return
-    say(WARN, f"not live everywhere after {timeout:g} s; these proxies have not acknowledged:")
-    for laggard in waited.get("laggards", []):
-        reason = f": {laggard['rejection']}" if laggard.get("rejection") else ""
-        out.print(f"    {escape(laggard['proxy'])}{escape(reason)}")
-    out.print("  [dim]→[/] `lateen status` shows what each proxy has and what it rejected")
+    laggards, held = waited.get("laggards", []), waited.get("rejections", [])
+    for entry in held:
+        print_held(entry)
+    seconds = waited.get("seconds", timeout)
+    if laggards:
+        say(WARN, f"not live everywhere after {seconds:.3g} s; not acknowledged by:")
+        for laggard in laggards:
+            reason = f": {laggard['rejection']}" if laggard.get("rejection") else ""
+            out.print(f"    {escape(laggard['proxy'])}{escape(reason)}")
+    elif not held:
+        say(WARN, f"not live after {seconds:.3g} s: the control plane has not sent it yet")
+    rejected = held or any(laggard.get("rejection") for laggard in laggards)
+    what = "what each proxy has and what is held back" if rejected else "what each proxy has"
+    out.print(f"  [dim]→[/] `lateen status` shows {what}")

@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 
 from lateen.api.locate import locate
+from lateen.cli.apply import print_held
 from lateen.cli.errors import FINDING
 from lateen.cli.mesh_state import connect
 from lateen.cli.options import Mesh, Output
@@ -57,7 +58,7 @@ def _print(data: dict[str, Any], *, verbose: bool) -> None:
                     BAD, f"{proxy['name']}.{proxy['namespace']} rejected {kind}: {entry['message']}"
                 )
     for entry in data["quarantined"]:
-        _print_quarantined(entry)
+        print_held(entry)
     for entry in data.get("refusedAlone", ()):
         where = f"{entry['file']}:{entry['line']}: " if entry.get("file") else ""
         names = ", ".join(entry["resources"])
@@ -114,18 +115,6 @@ def print_warnings(client: Client) -> None:
     for finding in client.get("/lateen/v1/status")["findings"]:
         if finding["severity"] != "info" and finding["rule"] not in _SAID_OF_FILES:
             _print_finding(WARN if finding["severity"] == "warning" else BAD, finding)
-
-
-def _print_quarantined(entry: dict[str, Any]) -> None:
-    where = f"{entry['file']}:{entry['line']}: " if entry.get("file") else ""
-    subject = entry["object"]
-    place = f"{subject['namespace']}/" if subject["namespace"] else ""
-    say(
-        BAD,
-        f"{where}{subject['kind']} {place}{subject['name']} is held back to its last good version:"
-        f" {str(entry.get('message', '')).strip()}",
-        "change the object; a new version is tried at once",
-    )
 
 
 def _print_finding(mark: str, finding: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ POD: Final[GroupKind] = ("", "Pod")
 NODE: Final[GroupKind] = ("", "Node")
 NAMESPACE: Final[GroupKind] = ("", "Namespace")
 CONFIG_MAP: Final[GroupKind] = ("", "ConfigMap")
+SECRET: Final[GroupKind] = ("", "Secret")
 
 _NETWORKING = "networking.istio.io"
 SERVICE_ENTRY: Final[GroupKind] = (_NETWORKING, "ServiceEntry")

@@ -34,7 +34,7 @@ class ScopeState:
     snapshot: Snapshot
     resources: ResourceSet
     target: Target
-    secret_names: set[str] = field(default_factory=set)
+    secret_names: frozenset[str] = frozenset()
     connections: set[Connection] = field(default_factory=set)
     good: tuple[Snapshot, ResourceSet] | None = None
     """The newest state that a proxy has acknowledged in full."""

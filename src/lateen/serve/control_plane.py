@@ -20,7 +20,9 @@ from typing import Any
 from lateen.api.findings import Finding
 from lateen.api.meshconfig import MeshConfig
 from lateen.api.resource import ObjectKey
+from lateen.model import kinds
 from lateen.model.change import Change
+from lateen.model.credentials import secret_problem
 from lateen.model.snapshot import EMPTY, Snapshot, apply, with_mesh
 from lateen.pki.authority import DEFAULT_TTL, Authority, ServerCertificate, load_or_create
 from lateen.pki.tokens import TokenSigner
@@ -51,6 +53,8 @@ _QUARANTINE_FILE = "quarantine.json"
 _CONNECTED_FILE = "connected.json"
 _AHEAD_SECONDS = 3.0
 """How much later the control plane begins to serve at most, for proxies that were connected."""
+_AT_ONCE = 0.5
+"""Seconds that may pass between the admission of a change and the wait for it."""
 _REMEMBER_EVERY = 1.0
 """Seconds between two looks whether others are connected than the file says."""
 _MAX_OPEN_REJECTIONS = 1000
@@ -86,6 +90,8 @@ class WaitResult:
     deferred: int = 0
     """Objects whose changes were deferred when the time was over and the revision was not in force
     because of them."""
+    seconds: float = 0.0
+    """How long was waited."""
 
     @property
     def acknowledged(self) -> bool:
@@ -103,6 +109,7 @@ class WaitResult:
             ],
             "rejections": [describe(entry) for entry in self.rejections],
             "deferredChanges": self.deferred,
+            "seconds": round(self.seconds, 3),
         }
 
 
@@ -265,7 +272,7 @@ class ControlPlane:
             return
         held = len(self.quarantine)
         # Only now, so that what is held back is judged by what is in force.
-        admitted = self.quarantine.admit(admission.changes)
+        admitted = self._without_unusable_secrets(self.quarantine.admit(admission.changes))
         if len(self.quarantine) != held:
             self._quarantine_changed()
         try:
@@ -275,6 +282,24 @@ class ControlPlane:
             # below.
             _log.exception("applying %d changes failed; they are applied one by one", len(admitted))
             self._apply_singly(admitted)
+
+    def _without_unusable_secrets(self, changes: Sequence[Change]) -> list[Change]:
+        """A Secret whose new certificate no proxy could load stays at its last good form, so that
+        what is served with it goes on."""
+        admitted = []
+        for change in changes:
+            key, resource = change.key, change.resource
+            good = self.snapshot.get(key) if (key.group, key.kind) == kinds.SECRET else None
+            if resource is None or good is None or good is resource:
+                admitted.append(change)
+                continue
+            problem = secret_problem(resource)
+            if not problem or secret_problem(good):
+                admitted.append(change)
+                continue
+            _log.error("%s (%s) is held back: %s", key, resource.provenance, problem)
+            admitted.append(self.quarantine.refuse(resource, good, problem))
+        return admitted
 
     def _push_begins(self) -> None:
         self._intake.push_begins(self._clock())
@@ -423,14 +448,19 @@ class ControlPlane:
                 await self._applied.wait_for(lambda: self.revision >= revision)
         except TimeoutError:
             behind = Acknowledgement(False, len(self.server.connections))
-            return WaitResult(behind, deferred=self.standing.deferred)
+            return WaitResult(behind, deferred=self.standing.deferred, seconds=timeout)
         version = self.snapshot.version
         while True:
             left = max(0.0, deadline - time.monotonic())
             result = await self.everywhere.wait_for(version, left)
-            rejections = tuple(e for e in self.quarantine.entries if e.since >= begun)
+            # What no proxy was asked about was refused at once, just before anything waited for it.
+            rejections = tuple(
+                entry
+                for entry in self.quarantine.entries
+                if entry.since >= (begun if entry.proxy else begun - _AT_ONCE)
+            )
             if self.snapshot.version == version or not rejections or left <= 0:
-                return WaitResult(result, rejections)
+                return WaitResult(result, rejections, seconds=time.time() - begun)
             version = self.snapshot.version  # wait for what was put back as well
 
     async def _remember_connected(self) -> None:

@@ -17,6 +17,7 @@ from lateen.model.discovery import (
     ENDPOINT,
     LISTENER,
     ROUTE,
+    SECRET,
     VIRTUAL_HOST,
     DiscoveryResource,
     version_of,
@@ -26,6 +27,7 @@ from lateen.serve.http2_frames import Part, Payload
 from lateen.serve.sharing import Layered
 from lateen.serve.views import (
     Message,
+    Step,
     View,
     common_pair,
     empty,
@@ -38,6 +40,11 @@ WILDCARD = "*"
 WILDCARD_TYPES = frozenset({CLUSTER, LISTENER, VIRTUAL_HOST})
 """Types for which asking for nothing means asking for all (legacy wildcard). Of virtual hosts that
 is how Envoy asks for those of all its route configurations."""
+SINGLE_TYPES = frozenset({SECRET})
+"""Types of which a response has one resource: Envoy refuses a response as a whole, and what it says
+of a secret names none, so neighbours would be suspected too."""
+MAX_FLIGHTS = 8
+"""Responses of a type that are remembered until they are acknowledged; later ones settle them."""
 MAX_NAMES = 100_000
 """Names one subscription may hold; more is an error of the client."""
 
@@ -138,6 +145,7 @@ class Subscription:
         "_encoder",
         "_flights",
         "_forced",
+        "_refused",
         "_respond",
         "dialect",
         "held",
@@ -167,6 +175,8 @@ class Subscription:
         self._respond = False
         self._blocked: View | None = None
         self._forced: frozenset[str] = frozenset()
+        self._refused: dict[str, str] = {}
+        """Of `SINGLE_TYPES`: version by name of what was refused and is not sent again."""
 
     @property
     def in_flight(self) -> bool:
@@ -221,23 +231,37 @@ class Subscription:
         )
         return target.restricted(self.names, extra)
 
-    def next_message(self, target: View, *, removals: bool, version: str = "") -> Message | None:
+    def outdated(self, target: View) -> bool:
+        """Whether what is in flight is not all of the goal for ``target``."""
+        if not self._flights:
+            return False
+        goal = self.goal(target)
+        return goal is not self.held and goal is not next(reversed(self._flights.values())).goal
+
+    def next_message(
+        self, target: View, *, removals: bool, version: str = "", overtake: bool = False
+    ) -> Message | None:
         """What to send now to reach the goal for ``target``; None when nothing is to be sent.
 
         With ``removals`` false, resources that go are kept for the moment. One response is in
-        flight at a time, except that newly asked names are answered at once. ``version`` is the
-        ``version_info`` of state-of-the-world responses. The result counts as sent.
+        flight at a time, except that newly asked names are answered at once, and with ``overtake``
+        whatever the goal is now. ``version`` is the ``version_info`` of state-of-the-world
+        responses. The result counts as sent.
         """
-        if not self.started or (self._flights and not self._respond):
+        if not self.started or (self._flights and not self._respond and not overtake):
             return None
         goal = self.goal(target)
         if goal is self._blocked and not self._respond:
             return None
         before = self.held.minus(self._forced) if self._forced else self.held
         step = before.step(goal, removals=removals)
+        if self.type_url in SINGLE_TYPES:
+            goal, step = self._single(before, goal, step, removals=removals)
         if not step and not self._respond:
             self._forced = frozenset()
-            self._blocked, self.rejection = None, None  # what was refused is wanted no longer
+            self._blocked = None
+            if not self._refused:
+                self.rejection = None  # what was refused is wanted no longer
             if not step.left:
                 self.held = goal
             return None
@@ -245,6 +269,8 @@ class Subscription:
         absent = self._absent(goal) if self._respond else ()
         message = self._message(before, after, step.changed, (*step.removed, *absent), version)
         self._flights[message.nonce] = _Flight(self.held, after, goal, step.changed)
+        while len(self._flights) > MAX_FLIGHTS:
+            del self._flights[next(iter(self._flights))]
         self.held = after
         self.last_sent_nonce = message.nonce
         self._respond = False
@@ -261,7 +287,30 @@ class Subscription:
         goal = self.goal(target)
         if goal is self.held or goal is self._blocked:
             return True
-        return not self.held.step(goal, removals=removals)
+        step = self.held.step(goal, removals=removals)
+        if self._refused:
+            _, step = self._single(self.held, goal, step, removals=removals)
+        return not step
+
+    def _single(self, before: View, goal: View, step: Step, *, removals: bool) -> tuple[View, Step]:
+        """The next of the steps that change one resource each, leaving out what was refused."""
+        if self._refused:
+            wanted = goal.resources
+            self._refused = {
+                name: version
+                for name, version in self._refused.items()
+                if name in wanted and wanted[name].version == version
+            }
+        fresh = [item for item in step.changed if self._refused.get(item.name) != item.version]
+        if len(fresh) == len(step.changed) <= 1:
+            return goal, step
+        held = frozenset(before.resources)
+        if not fresh and not (removals and step.removed):
+            return before, before.step(before, removals=removals)
+        if not fresh:
+            held -= frozenset(step.removed)
+        part = before.restricted(held, tuple(fresh[:1]))
+        return part, before.step(part, removals=removals)
 
     def _message(
         self,
@@ -441,13 +490,15 @@ class Subscription:
                 break
         if error is None:
             self.last_acked_nonce = nonce
-            if not self._flights:
+            if not self._flights and not self._refused:
                 self.rejection = None
             return Answer(Outcome.ACK)
         # The proxy may have taken some of the resources, so nothing is known of these any more.
         self.held = flight.before.unsure(frozenset(item.name for item in flight.changed))
         self._blocked = flight.goal
         self.rejection = error
+        if self.type_url in SINGLE_TYPES:
+            self._refused.update((item.name, item.version) for item in flight.changed)
         return Answer(Outcome.NACK, error, flight.changed)
 
 

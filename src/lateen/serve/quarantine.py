@@ -19,14 +19,15 @@ _BACKGROUND_KINDS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Quarantined:
-    """An object held back: proxies refused what it asked for."""
+    """An object held back: proxies refused what it asked for, or would have."""
 
     refused: Resource
     good: Resource | None
     """What is in force instead; None when there was no good form, so the object is left out."""
     words: str
-    """What the proxy said."""
+    """What the proxy said, or why none was asked."""
     proxy: str
+    """``NAME.NAMESPACE`` of the proxy that refused it; empty when none was asked."""
     resource_names: tuple[str, ...]
     since: float = field(default_factory=time.time)
 
@@ -106,6 +107,11 @@ class Quarantine:
             f"{rejected.proxy.name}.{rejected.proxy.namespace}",
             tuple(item.name for item in refused_resources(rejected))[:20],
         )
+        return Change(resource.key, good)
+
+    def refuse(self, resource: Resource, good: Resource, words: str) -> Change:
+        """Keep ``good`` in force instead of ``resource``, which no proxy could use."""
+        self._held[resource.key] = Quarantined(resource, good, words, "", ())
         return Change(resource.key, good)
 
     def restore(self, entry: Quarantined) -> None:

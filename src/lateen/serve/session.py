@@ -37,6 +37,10 @@ from lateen.serve.virtual_hosts import names_within, of_routes, whole_routes
 
 WARMING_LIMIT = 5.0
 """Seconds that listeners and routes wait for new clusters to be warm before they go anyway."""
+OVERTAKE_AFTER = 1.0
+"""Seconds after which a newer response follows one that is not acknowledged. Envoy holds back the
+acknowledgement of clusters while one of them warms, perhaps without end; the newer response is what
+changes that."""
 _MAX_TYPES = 32
 _LONGEST_TYPE = 256
 
@@ -93,6 +97,7 @@ class Session:
         "_awaited",
         "_encoder",
         "_moving",
+        "_sent_at",
         "_warm_until",
         "dialect",
         "in_sync",
@@ -114,6 +119,8 @@ class Session:
         self._moving: frozenset[str] | None = None
         """Types in which the proxy may not have the target yet; None: any."""
         self._warm_until = 0.0
+        self._sent_at: dict[str, float] = {}
+        """When the last response of each type was sent."""
 
     @property
     def complete(self) -> bool:
@@ -193,23 +200,38 @@ class Session:
             removals = subscription.type_url not in MAKE_BEFORE_BREAK
             before = subscription.held
             message = subscription.next_message(
-                view, removals=removals, version=self._version(target, view)
+                view,
+                removals=removals,
+                version=self._version(target, view),
+                overtake=self._is_overdue(subscription, now),
             )
             if message is None:
                 continue
             messages.append(message)
+            self._sent_at[subscription.type_url] = now
             if subscription.type_url == CLUSTER:
                 self._clusters_sent(before, subscription.held, target, now)
         if messages or self.rejected or not self._reached(target, now):
             self.in_sync = False
-            return messages
+            return messages or self._removal_of_what_never_warms(target, now)
         self.in_sync = True
         self.synced_version = max(self.synced_version, target.version)
         return self._removals(target)
 
     def wait_until(self, now: float) -> float | None:
         """When `advance` must be called again although nothing arrived; None for never."""
-        return self._warm_until if self._warming(now) else None
+        times = [self._warm_until] if self._warming(now) else []
+        if self.target is not None and not self.in_sync:
+            times += [
+                self._sent_at[type_url] + OVERTAKE_AFTER
+                for type_url, subscription in self.subscriptions.items()
+                if subscription.in_flight
+                and type_url in self._sent_at
+                and subscription.outdated(self._view(self.target, subscription))
+            ]
+        due = min(times, default=None)
+        # What could not be sent although it was due is looked at again after the same time.
+        return due if due is None or due > now else now + OVERTAKE_AFTER
 
     def _view(self, target: Target, subscription: Subscription) -> View:
         """What the proxy may have of ``target`` in the form that suits it."""
@@ -237,6 +259,30 @@ class Session:
             if message is not None:
                 return [message]
         return []
+
+    def _removal_of_what_never_warms(self, target: Target, now: float) -> list[Message]:
+        """Clusters that are gone although the last response of clusters is not acknowledged: one of
+        them may be why. Nothing may refer to them any more."""
+        clusters = self.subscriptions.get(CLUSTER)
+        if clusters is None or not self._is_overdue(clusters, now) or self._warming(now):
+            return []
+        for subscription in self.subscriptions.values():
+            view = self._view(target, subscription)
+            if subscription.type_url in _LAST and not subscription.reached(view, removals=True):
+                return []
+        view = target.view(CLUSTER)
+        message = clusters.next_message(
+            view, removals=True, version=self._version(target, view), overtake=True
+        )
+        if message is None:
+            return []
+        self._sent_at[CLUSTER] = now
+        return [message]
+
+    def _is_overdue(self, subscription: Subscription, now: float) -> bool:
+        """Whether what is in flight has not been acknowledged for so long that more is sent."""
+        since = self._sent_at.get(subscription.type_url)
+        return subscription.in_flight and since is not None and now >= since + OVERTAKE_AFTER
 
     def _version(self, target: Target, view: View) -> str:
         """``version_info`` of state-of-the-world responses; delta versions are per resource."""

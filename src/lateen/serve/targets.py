@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from lateen.model.change import ChangeSet
 from lateen.model.discovery import CLUSTER, SECRET, DiscoveryResource
-from lateen.model.proxy import Proxy, ProxyType, Scope
+from lateen.model.proxy import Proxy, Scope
 from lateen.model.snapshot import Snapshot
 from lateen.serve.connection import Connection, ScopeState
 from lateen.serve.generator import ConfigGenerator
@@ -47,7 +47,8 @@ class ScopeTargets:
             state = self._new_state(scope, snapshot)
         state.connections.add(connection)
         connection.state = state
-        self._want_secrets(state, connection)
+        if SECRET in connection.session.subscriptions:
+            self._want_secrets(state)
         assign(connection, state)
 
     def _new_state(self, scope: Scope, snapshot: Snapshot) -> ScopeState:
@@ -81,25 +82,25 @@ class ScopeTargets:
         if state is None:
             return
         state.connections.discard(connection)
+        if state.secret_names:
+            state.secret_names = _asked_secrets(state)
         if not state.connections and self.states.get(state.scope) is state:
             del self.states[state.scope]
         self._metrics.scopes.set(len(self.states))
 
     def secrets_asked(self, connection: Connection) -> None:
-        """Give a gateway, and others of its scope, the credentials that it has asked for."""
+        """Give a proxy, and others of its scope, the credentials that it has asked for."""
         state = connection.state
-        if state is not None and self._want_secrets(state, connection):
+        if state is not None and self._want_secrets(state):
             for other in state.connections:
                 assign(other, state)
 
-    def _want_secrets(self, state: ScopeState, connection: Connection) -> bool:
-        subscription = connection.session.subscriptions.get(SECRET)
-        # Credentials are for gateways; a sidecar's own certificate never comes this way.
-        if subscription is None or connection.proxy.type is not ProxyType.ROUTER:
+    def _want_secrets(self, state: ScopeState) -> bool:
+        """Find again which credentials are asked for; whether the target changed by that."""
+        wanted = _asked_secrets(state)
+        if wanted == state.secret_names:
             return False
-        if subscription.names <= state.secret_names:
-            return False
-        state.secret_names |= subscription.names
+        state.secret_names = wanted
         return self.retarget(state)
 
     def scope_of(self, snapshot: Snapshot, proxy: Proxy) -> Scope:
@@ -205,3 +206,10 @@ def assign(connection: Connection, state: ScopeState) -> None:
     """Have a proxy taken to what its scope shall have."""
     connection.session.assign(state.target)
     connection.wake()
+
+
+def _asked_secrets(state: ScopeState) -> frozenset[str]:
+    """Names of the secrets that proxies of the scope ask for."""
+    subscriptions = [item.session.subscriptions.get(SECRET) for item in state.connections]
+    names = [found.names for found in subscriptions if found is not None]
+    return frozenset().union(*names)

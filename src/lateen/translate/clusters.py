@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from lateen.api.base import duration_seconds
-from lateen.api.networking.destination_rule import ConnectionPoolSettings
+from lateen.api.findings import FieldPath, Finding
+from lateen.api.networking.destination_rule import ConnectionPoolSettings, TrafficPolicy
+from lateen.api.resource import Resource
 from lateen.ir.cluster import (
     Cluster,
     ClusterType,
@@ -22,7 +24,7 @@ from lateen.ir.tls import UpstreamTls
 from lateen.model.definitions import CONNECT_STRATEGY_ANNOTATION, RACE
 from lateen.model.proxy import ProxyType
 from lateen.model.service import Protocol, Registry, Resolution, Service, ServicePort
-from lateen.translate import endpoints, names, origins
+from lateen.translate import credentials, endpoints, names, origins
 from lateen.translate.load_balancing import Balancing, balancing
 from lateen.translate.locality import effective_locality
 from lateen.translate.memo import Identity, Memo
@@ -80,6 +82,7 @@ def outbound_clusters(view: View, service: Service) -> tuple[Cluster, ...]:
         view.auto_mtls(service),
         Identity(view.endpoints(service)) if by_endpoints else None,
         view.endpoint_facts(service) if by_endpoints else None,
+        view.credential_facts(rule),
     )
     return _clusters.get(
         key,
@@ -195,7 +198,7 @@ def _cluster(view: View, wanted: _Wanted) -> Cluster:
     tls, auto = _tls(view, wanted, subset, protocol, kind)
     outlier = outlier_detection(policy.outlier_detection)
     original = kind in (ClusterType.ORIGINAL_DST, ClusterType.DYNAMIC_FORWARD_PROXY)
-    return Cluster(
+    made = Cluster(
         name=name,
         type=kind,
         load_balancer=LoadBalancer.CLUSTER_PROVIDED if original else balance.policy,
@@ -226,6 +229,12 @@ def _cluster(view: View, wanted: _Wanted) -> Cluster:
         subset=subset,
         external=service.mesh_external,
         origins=tuple(_origins(wanted)),
+    )
+    problem = credentials.upstream_problem(view.snapshot, view.scope.namespace, tls)
+    if not problem:
+        return made
+    return credentials.refusing_cluster(
+        made, origins.default(f"no endpoints, as TLS cannot be originated: {problem}")
     )
 
 
@@ -341,3 +350,50 @@ def _origins(wanted: _Wanted) -> Iterator[Origin]:
         yield from wanted.rule.origins(wanted.subset)
     if wanted.policy.tls is None and not service.mesh_external:
         yield origins.AUTO_MTLS
+
+
+def credential_findings(view: View) -> Iterator[Finding]:
+    """DestinationRules whose credentials cannot be used by the proxies of the scope."""
+    if not credentials.objects_named_by_rules(view.snapshot):
+        return
+    for service in view.services:
+        rule = view.rule(service)
+        if rule is None or not rule.credentials:
+            continue
+        for cluster in outbound_clusters(view, service):
+            if cluster.type is ClusterType.STATIC:
+                yield from _unusable(view, service, rule)
+                break
+
+
+def _unusable(view: View, service: Service, rule: Rule) -> Iterator[Finding]:
+    places: list[tuple[Resource | None, FieldPath, TrafficPolicy | None]] = [
+        (rule.policy_source, ("spec", "trafficPolicy"), rule.traffic_policy)
+    ]
+    places += [
+        (subset.resource, (*subset.path, "trafficPolicy"), subset.definition.traffic_policy)
+        for subset in rule.subsets
+    ]
+    by_name = rule.has_workload_selector or view.scope.type is not ProxyType.SIDECAR
+    for resource, path, policy in places:
+        for inner, settings in credentials.tls_settings(policy) if policy is not None else ():
+            tls = from_settings(
+                settings,
+                sni="",
+                identities=(),
+                declared_names=(),
+                protocol=UpstreamProtocol.HTTP1,
+                credentials_by_name=by_name,
+            )
+            if tls is None or resource is None:
+                continue
+            found = credentials.first_problem(
+                view.snapshot, view.scope.namespace, (tls.certificate,), tls.validation
+            )
+            if found is not None:
+                yield credentials.finding(
+                    resource,
+                    (*path, *inner, "credentialName"),
+                    found,
+                    f"requests to {service.hostname} get 503",
+                )

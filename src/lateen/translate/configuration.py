@@ -120,9 +120,11 @@ def all_findings(view: View) -> tuple[Finding, ...]:
         found += references.shadowed_hosts(view)
     else:
         found += gateway_servers.conflicts(view)
+        found += gateway.credential_findings(view)
         ports = _gateway_ports(view)
         found += references.findings(view, ports, lambda routing: frozenset(ports[routing]))
     found += references.unknown_gateways(view)
+    found += clusters.credential_findings(view)
     found += coverage.findings(view)
     unique = {(item.rule, item.key, item.path, item.message): item for item in found}
     return tuple(sorted(unique.values(), key=_severity))

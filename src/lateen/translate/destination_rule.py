@@ -11,6 +11,7 @@ from lateen.api.resource import Resource
 from lateen.ir.origin import Origin
 from lateen.model.destination_rules import EffectiveDestinationRule
 from lateen.translate import origins
+from lateen.translate.credentials import of_policies
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,8 @@ class Rule:
     has_workload_selector: bool
     sources: tuple[Resource, ...]
     policy_source: Resource | None
+    credentials: tuple[str, ...] = ()
+    """Credential names in all of its policies."""
 
     def subset(self, name: str) -> RuleSubset | None:
         """The subset of this name."""
@@ -62,4 +65,10 @@ def rule_of(effective: EffectiveDestinationRule) -> Rule:
         has_workload_selector=effective.selector is not None,
         sources=effective.sources,
         policy_source=effective.policy_source,
+        credentials=of_policies(
+            (
+                effective.spec.traffic_policy,
+                *(subset.traffic_policy for subset in effective.spec.subsets),
+            )
+        ),
     )

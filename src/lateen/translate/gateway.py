@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from lateen.api.findings import Finding
 from lateen.ir.listener import (
     ChainMatch,
     Direction,
@@ -15,7 +16,8 @@ from lateen.ir.listener import (
 )
 from lateen.ir.origin import Origin
 from lateen.ir.tls import DownstreamTls
-from lateen.translate import names, origins
+from lateen.translate import credentials, names, origins
+from lateen.translate.credentials import refusing_chain
 from lateen.translate.gateway_l4 import (
     auto_passthrough_chains,
     passthrough_chains,
@@ -29,11 +31,13 @@ from lateen.translate.gateway_servers import (
     https_route_name,
 )
 from lateen.translate.gateway_tls import HANDSHAKE_TIMEOUT, server_tls
-from lateen.translate.memo import Memo
+from lateen.translate.memo import Identity, Memo
 from lateen.translate.view import View
 
 _listeners: Memo[Listener] = Memo(4096)
 _chains: Memo[FilterChain] = Memo(16_384)
+_refusing: Memo[FilterChain] = Memo(1024)
+_TERMINATING = (ServerKind.HTTPS, ServerKind.TLS)
 
 
 def listeners(view: View) -> tuple[Listener, ...]:
@@ -43,7 +47,7 @@ def listeners(view: View) -> tuple[Listener, ...]:
 
 
 def _listener(view: View, group: ServerGroup) -> Listener | None:
-    chains = tuple(_group_chains(view, group))
+    chains = tuple(_servable(view, chain) for chain in _group_chains(view, group))
     if not chains:
         return None
     name = names.listener_name(group.bind, group.port)
@@ -93,6 +97,34 @@ def _group_chains(view: View, group: ServerGroup) -> Iterator[FilterChain]:
             if chain.match not in seen:
                 seen.add(chain.match)
                 yield chain
+
+
+def _servable(view: View, chain: FilterChain) -> FilterChain:
+    """``chain``, or one that refuses when its TLS cannot be terminated."""
+    problem = credentials.downstream_problem(view.snapshot, view.scope.namespace, chain.tls)
+    if not problem:
+        return chain
+    origin = origins.default(f"connections are refused, as TLS cannot be terminated: {problem}")
+    return _refusing.get((Identity(chain), problem), lambda: refusing_chain(chain, origin))
+
+
+def credential_findings(view: View) -> Iterator[Finding]:
+    """Servers whose credential cannot be used."""
+    for group in groups(view):
+        for server in group.servers:
+            tls = _tls(view, server, http=False) if server.kind in _TERMINATING else None
+            if tls is None:
+                continue
+            found = credentials.first_problem(
+                view.snapshot, view.scope.namespace, tls.certificates, tls.validation
+            )
+            if found is not None:
+                yield credentials.finding(
+                    server.resource,
+                    (*server.path, "tls"),
+                    found,
+                    f"server {server.server.port.name!r} refuses its connections",
+                )
 
 
 def _http_chain(view: View, group: ServerGroup) -> FilterChain:

@@ -9,6 +9,7 @@ from lateen.ir.tls import (
     ClientCertificate,
     DownstreamTls,
 )
+from lateen.model.credentials import CA_SUFFIX, CONFIG_MAP
 from lateen.translate import alpn
 
 _VERSIONS = {
@@ -29,6 +30,13 @@ HANDSHAKE_TIMEOUT = 15.0
 def secret_name(credential: str) -> str:
     """SDS name of a ``credentialName``."""
     return credential if "://" in credential else f"kubernetes://{credential}"
+
+
+def authority_name(credential: str) -> str:
+    """SDS name of the CA of a credential. It is never that of a certificate, as a Secret may hold
+    both and a name stands for one of them."""
+    name = secret_name(credential)
+    return name if name.startswith(CONFIG_MAP) or name.endswith(CA_SUFFIX) else name + CA_SUFFIX
 
 
 def server_tls(
@@ -53,9 +61,9 @@ def server_tls(
         validation = ROOT_CERTIFICATES
     elif client is not ClientCertificate.NONE:
         if settings.ca_cert_credential_name:
-            validation = secret_name(settings.ca_cert_credential_name)
+            validation = authority_name(settings.ca_cert_credential_name)
         elif credentials:
-            validation = f"{secret_name(credentials[0])}-cacert"
+            validation = authority_name(credentials[0])
         else:
             bundle = settings.ca_certificates
     return DownstreamTls(

@@ -24,6 +24,7 @@ from lateen.model.snapshot import Snapshot
 from lateen.model.virtual_services import EffectiveVirtualService, virtual_services
 from lateen.model.visibility import is_visible
 from lateen.translate import names
+from lateen.translate.credentials import objects_named_by_rules
 from lateen.translate.routes import STANDARD_PORT
 from lateen.translate.view import View
 
@@ -55,7 +56,7 @@ PARTS: Mapping[GroupKind, Part] = {
     kinds.WORKLOAD_ENTRY: _WORKLOAD,
     kinds.CONFIG_MAP: Part.NONE,  # the mesh configuration sets `ChangeSet.everything`
     kinds.NAMESPACE: Part.NONE,
-    ("", "Secret"): Part.NONE,
+    kinds.SECRET: Part.NONE,  # those that rules name are told apart by `impact`
     ("", "ServiceAccount"): Part.NONE,
     ("apps", "Deployment"): Part.NONE,
     ("apps", "ReplicaSet"): Part.NONE,
@@ -106,6 +107,8 @@ def impact(before: Snapshot, after: Snapshot, changes: ChangeSet) -> Impact:
         routings = _changed_routings(before, after)
         if any(routing.tls or routing.tcp for routing in routings):
             parts |= Part.LISTENERS
+    if _touches_credentials(before, after, changes):
+        parts |= Part.CLUSTERS
     policies = {key.namespace for key in changes.keys if _kind(key) == kinds.PEER_AUTHENTICATION}
     own = {key.namespace for key in changes.keys if _kind(key) in INBOUND_KINDS}
     if after.root_namespace in policies:
@@ -115,6 +118,14 @@ def impact(before: Snapshot, after: Snapshot, changes: ChangeSet) -> Impact:
         parts |= Part.INBOUND
     hosts = tuple(_rule_hosts(before, after, changes))
     return Impact(parts, changes.endpoints, routings, frozenset(policies), frozenset(own), hosts)
+
+
+def _touches_credentials(before: Snapshot, after: Snapshot, changes: ChangeSet) -> bool:
+    """Whether a Secret or ConfigMap changed that a DestinationRule may name."""
+    if not changes.kinds & {kinds.SECRET, kinds.CONFIG_MAP}:
+        return False
+    named = objects_named_by_rules(before) | objects_named_by_rules(after)
+    return any((key.kind, key.name) in named for key in changes.keys if not key.group)
 
 
 def affects_own(found: Impact, scope: Scope) -> bool:

@@ -65,6 +65,19 @@ NO_PORT = Rule(
     "The destination service has several ports and none is named; the listener's port is used and "
     "the service does not have it.",
 )
+CREDENTIAL_MISSING = Rule(
+    "LT2011",
+    "Credential missing",
+    "The Secret or ConfigMap that is named does not exist where the proxy may use it. The server "
+    "refuses its connections, or requests to the host get 503, until it is there.",
+    Severity.WARNING,
+)
+CREDENTIAL_UNUSABLE = Rule(
+    "LT2012",
+    "Credential cannot be used",
+    "The Secret or ConfigMap that is named lacks what is needed, or proxies could not load it. The "
+    "server refuses its connections, or requests to the host get 503, until it is right.",
+)
 
 RULES = (
     LISTENER_CONFLICT,
@@ -77,6 +90,8 @@ RULES = (
     UNKNOWN_GATEWAY,
     NOT_ENFORCED,
     NO_PORT,
+    CREDENTIAL_MISSING,
+    CREDENTIAL_UNUSABLE,
 )
 
 

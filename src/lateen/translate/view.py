@@ -23,7 +23,7 @@ from lateen.model.service import Endpoint, Resolution, Service
 from lateen.model.sidecar import EgressListener, SidecarScope, sidecars
 from lateen.model.snapshot import Snapshot
 from lateen.model.virtual_services import EffectiveVirtualService, virtual_services
-from lateen.translate import names, origins
+from lateen.translate import credentials, names, origins
 from lateen.translate.destination_rule import Rule, RuleSubset, rule_of
 from lateen.translate.http_settings import HttpSettings, http_settings
 from lateen.translate.memo import Identity, Memo
@@ -422,6 +422,12 @@ class View:
             family=(self.family, service.hostname, service.namespace),
         )
 
+    def credential_facts(self, rule: Rule | None) -> Hashable:
+        """Which of the credentials that ``rule`` names can be used."""
+        if rule is None or not rule.credentials:
+            return ()
+        return credentials.facts(self.snapshot, self.scope.namespace, rule.credentials)
+
     def auto_mtls(self, service: Service) -> bool:
         """Whether clients use mutual TLS to endpoints of ``service`` that can."""
         if not self.mesh.enable_auto_mtls or service.mesh_external:
@@ -469,9 +475,13 @@ class View:
         """
         scope, rules = self.scope, destination_rules(self.snapshot)
         found = rules.for_services(scope.namespace, self.services, scope.label_map)
+        named: Hashable = ()
+        if credentials.objects_named_by_rules(self.snapshot):
+            named = tuple(self.credential_facts(self.rule(item)) for item in self.services)
         return (
             tuple(map(id, self.services)),
             tuple(map(id, found)),
+            named,
             (scope.type, scope.ipv6, scope.locality, scope.network, scope.cluster, scope.labels),
         )
 

@@ -1,0 +1,101 @@
+"""Whether certificates and keys in PEM form can be used by a proxy. Pure; no clock.
+
+Envoy refuses a whole response when one secret in it cannot be loaded, in words that name none of
+them, so what it would refuse must be found before it is sent. Each function returns what is wrong,
+empty when nothing is. Dates are not looked at: Envoy loads an expired certificate, and it is the
+client that refuses it (`not_after` is for warnings).
+"""
+
+from __future__ import annotations
+
+import datetime
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_private_key,
+)
+from cryptography.x509 import ocsp
+
+_CURVES = ("secp256r1", "secp384r1", "secp521r1")
+_MINIMUM_RSA = 2048
+_PARSING = (ValueError, TypeError, UnsupportedAlgorithm)
+"""What the parser raises for input that it cannot read."""
+
+
+def pair_problem(chain: bytes, key: bytes) -> str:
+    """What is wrong with a certificate chain, leaf first, and the private key of its leaf."""
+    certificates, problem = _certificates(chain)
+    if problem:
+        return f"the certificate {problem}"
+    try:
+        private = load_pem_private_key(key, None)
+    except TypeError:
+        return "the private key is encrypted"
+    except _PARSING:
+        return "the private key is not one in PEM form"
+    if isinstance(private, rsa.RSAPrivateKey):
+        if private.key_size < _MINIMUM_RSA:
+            return f"the RSA key has {private.key_size} bits; proxies take {_MINIMUM_RSA} or more"
+    elif isinstance(private, ec.EllipticCurvePrivateKey):
+        if private.curve.name not in _CURVES:
+            return f"proxies take keys on the curves P-256, P-384, P-521, not {private.curve.name}"
+    else:
+        return "proxies take RSA and ECDSA keys only"
+    wanted = private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    if _public(certificates[0]) == wanted:
+        return ""
+    if any(_public(other) == wanted for other in certificates[1:]):
+        return "the chain does not begin with the certificate of the private key"
+    return "the certificate and the private key do not belong together"
+
+
+def authority_problem(bundle: bytes) -> str:
+    """What is wrong with certificates of authorities, any number of them in one text."""
+    _, problem = _certificates(bundle)
+    return f"the CA certificate {problem}" if problem else ""
+
+
+def crl_problem(text: bytes) -> str:
+    """What is wrong with a certificate revocation list."""
+    try:
+        x509.load_pem_x509_crl(text)
+    except _PARSING:
+        return "the revocation list is not one in PEM form"
+    return ""
+
+
+def staple_problem(data: bytes) -> str:
+    """What is wrong with an OCSP response to staple, in DER form."""
+    try:
+        answer = ocsp.load_der_ocsp_response(data)
+    except _PARSING:
+        return "the OCSP response cannot be read"
+    if answer.response_status is not ocsp.OCSPResponseStatus.SUCCESSFUL:
+        return f"the OCSP response says {answer.response_status.name}"
+    return ""
+
+
+def not_after(bundle: bytes) -> datetime.datetime | None:
+    """When the first of the certificates in ``bundle`` to expire does; None when there is none."""
+    certificates, _ = _certificates(bundle)
+    return min((item.not_valid_after_utc for item in certificates), default=None)
+
+
+def _certificates(text: bytes) -> tuple[list[x509.Certificate], str]:
+    if b"-----BEGIN" not in text:
+        return [], "is not in PEM form"
+    try:
+        found = x509.load_pem_x509_certificates(text)
+        for item in found:
+            item.public_key()
+    except _PARSING:
+        return [], "cannot be read"
+    return found, ""
+
+
+def _public(certificate: x509.Certificate) -> bytes:
+    return certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
