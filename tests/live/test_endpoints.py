@@ -26,6 +26,16 @@ spec:
   resolution: DYNAMIC_DNS
   ports: [{number: 9080, name: http, protocol: HTTP}]
 """
+REWRITTEN = """
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: short, namespace: default}
+spec:
+  hosts: [short.example]
+  http:
+  - rewrite: {authority: "hidden.default.svc.cluster.local:9080"}
+    route: [{destination: {host: "*.svc.cluster.local", port: {number: 9080}}}]
+"""
 LOOKED_UP = """
 apiVersion: v1
 kind: ConfigMap
@@ -72,6 +82,9 @@ def test_hosts_of_a_dynamic_service_entry_are_looked_up(bookinfo: Mesh) -> None:
             assert bookinfo.curl(NOWHERE, *NAMED).status == 200
             # Another rule of the port holds as before.
             assert bookinfo.curl("http://details:9080/details/0").status == 200
+            with bookinfo.applied(REWRITTEN):
+                url = NOWHERE.replace(":9080", "")
+                assert bookinfo.curl(url, "-H", "Host: short.example", "-m", "3").status == 200
 
 
 def test_unknown_hosts_are_looked_up_where_the_mesh_says_so(bookinfo: Mesh) -> None:
