@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import functools
 from dataclasses import dataclass
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -56,3 +58,23 @@ def issue(
     )
     pem = made.public_bytes(serialization.Encoding.PEM)
     return Issued(pem.decode(), key.decode(), private, made)
+
+
+def usable_secret(name: str, namespace: str = "istio-system") -> dict[str, Any]:
+    """A Secret with a certificate, its key and a CA, as it is written."""
+    issued = _shared()
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "namespace": namespace},
+        "stringData": {
+            "tls.crt": issued.certificate,
+            "tls.key": issued.key,
+            "ca.crt": issued.certificate,
+        },
+    }
+
+
+@functools.cache
+def _shared() -> Issued:
+    return issue(authority=True)

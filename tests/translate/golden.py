@@ -19,7 +19,6 @@ Each Deployment stands for one ready pod per replica, with a sidecar unless its 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -37,7 +36,7 @@ from lateen.model.scope import scope_of, scope_of_pod
 from lateen.model.service import Locality, WorkloadIdentity
 from lateen.model.snapshot import Snapshot, snapshot_of
 from lateen.translate.configuration import translate
-from tests.certificates import Issued, issue
+from tests.certificates import usable_secret
 
 ROOT = Path(__file__).parents[2]
 CASES = Path(__file__).parent / "cases"
@@ -85,32 +84,12 @@ def read(path: Path) -> Case:
         if document is not None
     ]
     documents += [(document, path.name) for document in objects]
-    documents += [(_secret(name), "secrets") for name in settings.get("secrets", [])]
+    documents += [(usable_secret(name), "secrets") for name in settings.get("secrets", [])]
     mesh = settings.get("mesh")
     if mesh is not None:
         documents.append((_mesh_object(mesh), "mesh"))
     resources = list(_resources(documents))
     return Case(path, settings, tuple(resources))
-
-
-def _secret(name: str) -> dict[str, Any]:
-    """A Secret that can be used, beside the gateways."""
-    issued = _issued()
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": name, "namespace": "istio-system"},
-        "stringData": {
-            "tls.crt": issued.certificate,
-            "tls.key": issued.key,
-            "ca.crt": issued.certificate,
-        },
-    }
-
-
-@functools.cache
-def _issued() -> Issued:
-    return issue(authority=True)
 
 
 def snapshot(case: Case) -> Snapshot:

@@ -31,6 +31,7 @@ from lateen.serve.proxy_settings import settings_for
 from lateen.translate import coverage, mesh_settings
 from lateen.translate.configuration import translate
 from lateen.translate.unused_kinds import effect_findings
+from tests.certificates import usable_secret
 from tests.translate.test_coverage import messages
 
 FOLDER = Path(__file__).parent / "fields"
@@ -112,9 +113,21 @@ def valid(name: str, without: str = "") -> tuple[Resource, ...]:
     return tuple(resource for resource in found if resource is not None)
 
 
+@cache
+def secrets() -> tuple[Resource, ...]:
+    """The credentials that objects of the files name: without them TLS settings mean nothing."""
+    names = ("some", "other", "one", "two", "c")
+    found = [
+        parsed(usable_secret(name, namespace))
+        for name in names
+        for namespace in ("default", "istio-system")
+    ]
+    return tuple(resource for resource in found if resource is not None)
+
+
 def configured(kind: str, resource: Resource) -> object:
     """What the watched proxies run when ``resource`` is put into the world, without the reasons."""
-    beside = (*valid("world"), *valid(kind, kind))
+    beside = (*valid("world"), *valid(kind, kind), *secrets())
     snapshot = snapshot_of([*(known for known in beside if known.key != resource.key), resource])
     found: list[object] = []
     for namespace, name in WATCHED:
