@@ -16,6 +16,14 @@ metadata:
   namespace: default
   annotations: {networking.istio.io/exportTo: "~"}
 spec: {clusterIP: None, selector: {app: details}, ports: [{name: http, port: 9080}]}
+---
+apiVersion: v1
+kind: Service
+metadata:
+  name: rewritten
+  namespace: default
+  annotations: {networking.istio.io/exportTo: "~"}
+spec: {clusterIP: None, selector: {app: details}, ports: [{name: http, port: 9080}]}
 """
 WILD = """
 apiVersion: networking.istio.io/v1
@@ -33,7 +41,7 @@ metadata: {name: short, namespace: default}
 spec:
   hosts: [short.example]
   http:
-  - rewrite: {authority: "hidden.default.svc.cluster.local:9080"}
+  - rewrite: {authority: "rewritten.default.svc.cluster.local:9080"}
     route: [{destination: {host: "*.svc.cluster.local", port: {number: 9080}}}]
 """
 LOOKED_UP = """

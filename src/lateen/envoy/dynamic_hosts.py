@@ -10,14 +10,11 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from google.protobuf import any_pb2
-
-from lateen.envoy import protos, values
+from lateen.envoy import protos
 from lateen.envoy.protos import TYPE_PREFIX
 
 _CLUSTER = "envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig"
 _HTTP = "envoy.extensions.filters.http.dynamic_forward_proxy.v3.FilterConfig"
-_ROUTE = "envoy.extensions.filters.http.dynamic_forward_proxy.v3.PerRouteConfig"
 _SNI = "envoy.extensions.filters.network.sni_dynamic_forward_proxy.v3.FilterConfig"
 _MAX_HOSTS = 1024
 """Hosts that a proxy knows at a time, as Istio has it; requests for more get 503."""
@@ -50,22 +47,12 @@ def cluster_type(family: str) -> bytes:
     )
 
 
-HTTP_FILTER = "envoy.filters.http.dynamic_forward_proxy"
-
-
 def http_filter(family: str) -> dict[str, Any]:
     """The ``HttpFilter`` that looks up the host of requests to such clusters."""
     return {
-        "name": HTTP_FILTER,
+        "name": "envoy.filters.http.dynamic_forward_proxy",
         "typed_config": {"@type": TYPE_PREFIX + _HTTP, "dns_cache_config": _cache(family)},
     }
-
-
-@functools.lru_cache(maxsize=1024)
-def rewritten_host(host: str) -> any_pb2.Any:
-    """The filter's settings for a route that rewrites the host: it would look up the old one."""
-    body = protos.from_dict(_ROUTE, {"host_rewrite_literal": host})
-    return values.packed(_ROUTE, body)
 
 
 @functools.lru_cache(maxsize=256)

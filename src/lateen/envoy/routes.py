@@ -16,7 +16,7 @@ from envoy.extensions.retry.priority.previous_priorities.v3 import previous_prio
 from envoy.type.matcher.v3 import regex_pb2
 from google.protobuf import any_pb2
 
-from lateen.envoy import dynamic_hosts, matches, metadata, tls, values
+from lateen.envoy import matches, metadata, tls, values
 from lateen.envoy.fragments import Fragments
 from lateen.ir.route import (
     Cors,
@@ -159,9 +159,6 @@ def _route(source: Route, virtual_host: str) -> route_pb2.Route:
         result.typed_per_filter_config[FAULT_FILTER].CopyFrom(_fault(source.fault))
     if source.cors is not None:
         result.typed_per_filter_config[CORS_FILTER].CopyFrom(_cors(source.cors))
-    if isinstance(source.action, Forward) and source.action.resolve_rewritten:
-        config = dynamic_hosts.rewritten_host(source.action.host_rewrite)
-        result.typed_per_filter_config[dynamic_hosts.HTTP_FILTER].CopyFrom(config)
     about = metadata.part(source.origins)
     service = _SERVICE_OF_VIRTUAL_HOST.get(virtual_host)
     if service is not None:

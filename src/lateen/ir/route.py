@@ -182,8 +182,6 @@ class Forward(msgspec.Struct, frozen=True):
     regex_rewrite: tuple[str, str] | None = None
     """Pattern and substitution (RE2)."""
     host_rewrite: str = ""
-    resolve_rewritten: bool = False
-    """A DYNAMIC_FORWARD_PROXY cluster is to look up ``host_rewrite``, not the request's host."""
     auto_host_rewrite: bool = False
     append_forwarded_host: bool = False
     mirrors: tuple[Mirror, ...] = ()

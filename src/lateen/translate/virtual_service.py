@@ -13,7 +13,7 @@ from lateen.api.networking.virtual_service import (
 )
 from lateen.ir import route as ir
 from lateen.ir.origin import Origin
-from lateen.model.service import Resolution, Service
+from lateen.model.service import Service
 from lateen.model.virtual_services import EffectiveVirtualService, HttpRule
 from lateen.translate import names, origins, route_extras
 from lateen.translate.clusters import subset_policy
@@ -152,7 +152,6 @@ def _forward(view: View, rule: HttpRule, port_of: int) -> tuple[ir.Forward, ir.H
     clusters: list[ir.WeightedCluster] = []
     hashes: list[ir.HashPolicy] = []
     extra = ir.HeaderOperations()
-    looked_up = False
     rewrite = route.rewrite
     rewritten = host_rewrite(route.headers)
     if rewrite is not None and rewrite.authority:
@@ -160,7 +159,6 @@ def _forward(view: View, rule: HttpRule, port_of: int) -> tuple[ir.Forward, ir.H
     for entry in chosen:
         cluster, service, port = destination_cluster(view, entry.destination, port_of)
         if service is not None:
-            looked_up = looked_up or service.resolution is Resolution.DYNAMIC_DNS
             policy, _ = subset_policy(view, service, port, entry.destination.subset)
             hashes += [
                 found for found in hash_policies(policy.load_balancer) if found not in hashes
@@ -184,7 +182,6 @@ def _forward(view: View, rule: HttpRule, port_of: int) -> tuple[ir.Forward, ir.H
             prefix_rewrite=rewrite.uri if rewrite is not None else "",
             regex_rewrite=regex,
             host_rewrite=rewritten,
-            resolve_rewritten=looked_up and bool(rewritten),
             append_forwarded_host=rewrite is not None and view.append_forwarded_host,
             mirrors=tuple(_mirrors(view, rule, port_of)),
             hash_policies=tuple(hashes),
