@@ -147,6 +147,15 @@ def test_a_config_dump_is_summarised_with_the_rule_behind_each_cluster() -> None
     ]
 
 
+def test_the_kind_of_a_cluster_that_envoy_names_otherwise_is_shown() -> None:
+    cluster = {
+        "name": "outbound|80||*.example.com",
+        "cluster_type": {"name": "envoy.clusters.dynamic_forward_proxy"},
+    }
+    _, ((_, _, _, _, kind, _),) = SUMMARIES["clusters"]([cluster])
+    assert kind == "DYNAMIC_FORWARD_PROXY"
+
+
 def test_proxies_that_are_behind_are_named_with_the_reason(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

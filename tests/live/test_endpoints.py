@@ -74,6 +74,15 @@ spec:
   ports: [{{number: 80, name: http, protocol: HTTP, targetPort: 9999}}]
   endpoints: [{{address: {address}}}]
 """
+INSTANCE = """
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: {name: instance, namespace: default}
+spec:
+  workloadSelector: {labels: {app: details}}
+  ingress:
+  - {port: {number: 9080, protocol: HTTP, name: http}, defaultEndpoint: "0.0.0.0:9080"}
+"""
 NOWHERE = "http://192.0.2.1:9080/details/0"
 NAMED = ("-H", "Host: hidden.default.svc.cluster.local:9080", "-m", "3")
 
@@ -120,3 +129,13 @@ def test_a_workload_knows_the_ports_of_a_service_entry_with_its_address(bookinfo
         assert "inbound|9999||" in clusters("details-v1")
         assert "inbound|9999||" not in clusters("ratings-v1")
     assert "inbound|9999||" not in clusters("details-v1")
+
+
+def test_an_ingress_port_may_lead_to_the_workloads_own_address(bookinfo: Mesh) -> None:
+    """Not captured again on its way: the proxy says by the source address who it is."""
+    own = address(bookinfo, "details-v1")
+    with bookinfo.applied(INSTANCE):
+        found = bookinfo.run("config", "clusters", "deploy/details-v1", "-o", "yaml").out
+        inbound = found[found.index("name: inbound|9080||") :]
+        assert f"address: {own}\n" in inbound[: inbound.index("outbound|")]
+        assert bookinfo.curl("http://details:9080/details/0", "-m", "3").status == 200
