@@ -11,6 +11,7 @@ from lateen.api.parse import to_raw
 from lateen.api.resource import Resource
 from lateen.cli.errors import FINDING
 from lateen.cli.findings import finding_row, print_findings, sort_key, summary
+from lateen.cli.mesh_findings import print_held, print_mesh_finding, warnings_about
 from lateen.cli.mesh_state import connect
 from lateen.cli.options import Files, Mesh, Namespace, Output, Recursive, Timeout, Wait
 from lateen.cli.output import BAD, NOTE, OK, WARN, emit, out, say
@@ -44,16 +45,22 @@ def apply(
     waited = next((line["wait"] for line in lines if "wait" in line), None)
     results = [line for line in lines if "result" in line]
     errors, _warnings, _remarks = summary(findings)
+    # What is wrong beside other objects of the mesh can be said once it is in force. It is no
+    # failure: what is missing may be applied next.
+    later = warnings_about(client, [r["object"] for r in results]) if waited else []
     refused = [r for r in results if r["result"] == "refused"]
     if output == "text":
         print_findings(findings, inputs.texts.get)
         for result in results:
             print_result(result)
         print_wait(waited, timeout)
+        for finding in later:
+            print_mesh_finding(finding)
     else:
-        rows = [finding_row(f) for f in findings]
+        rows = [*(finding_row(f) for f in findings), *later]
         emit({"objects": results, "findings": rows, "wait": waited}, output)
-    if errors or refused or not inputs.resources or (waited and not waited["acknowledged"]):
+    late = waited is not None and not waited["acknowledged"]
+    if errors or refused or late or not inputs.resources:
         raise typer.Exit(FINDING)
 
 
@@ -90,25 +97,6 @@ def print_result(result: dict[str, Any]) -> None:
         out.print(f"    {mark}{escape(finding['message'])}")
         if finding["hint"]:
             out.print(f"  [dim]→[/] {escape(finding['hint'])}")
-
-
-def print_held(entry: dict[str, Any]) -> None:
-    """An object that is held back: where it is written, what is in force instead, and why."""
-    where = f"{entry['file']}:{entry['line']}: " if entry.get("file") else ""
-    subject = entry["object"]
-    place = f"{subject['namespace']}/" if subject["namespace"] else ""
-    instead = (
-        "is held back, its last good version is in force"
-        if entry.get("inForce")
-        else "is left out, as it never had a good version"
-    )
-    by = f"{entry['proxy']} refused it: " if entry.get("proxy") else ""
-    say(
-        BAD,
-        f"{where}{subject['kind']} {place}{subject['name']} {instead}: "
-        f"{by}{str(entry.get('message', '')).strip()}",
-        "change the object; a new version is tried at once",
-    )
 
 
 def print_wait(waited: dict[str, Any] | None, timeout: float) -> None:

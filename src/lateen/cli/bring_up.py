@@ -14,9 +14,9 @@ from lateen.cli.apply import print_result, send
 from lateen.cli.columns import pod_phase
 from lateen.cli.errors import FINDING, CommandError
 from lateen.cli.findings import print_findings, sort_key, summary
+from lateen.cli.mesh_findings import print_mesh_finding, warnings_of
 from lateen.cli.mesh_state import MeshState
 from lateen.cli.output import BAD, OK, WARN, say
-from lateen.cli.status import print_warnings
 from lateen.cli.validate import all_findings, effect_findings, objects_without_errors
 from lateen.runtime.agent_client import AgentUnavailable, ask
 from lateen.runtime.limits import machine_limits
@@ -102,7 +102,8 @@ def bring_up(
             )
         say(OK, f"{len(results)} objects applied  {progress.seconds:.1f} s")
     failed = _wait_until_live(state, client, progress)
-    print_warnings(client)
+    for finding in warnings_of(client):
+        print_mesh_finding(finding)
     published = _published(state)
     if published["problems"]:
         for problem in published["problems"]:

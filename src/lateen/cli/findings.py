@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from rich.console import Console
 from rich.markup import escape
 
 from lateen.api.findings import Finding, Severity
@@ -14,28 +15,30 @@ from lateen.cli.output import BAD, NOTE, WARN, out
 MARKS = {Severity.ERROR: BAD, Severity.WARNING: WARN, Severity.INFO: NOTE}
 
 
-def print_findings(findings: Iterable[Finding], text_of: Callable[[str], str | None]) -> None:
+def print_findings(
+    findings: Iterable[Finding], text_of: Callable[[str], str | None], to: Console = out
+) -> None:
     """Each finding with the line it is about and its hint."""
     for finding in findings:
-        print_finding(finding, text_of(finding.provenance.path) if finding.line else None)
+        print_finding(finding, text_of(finding.provenance.path) if finding.line else None, to)
 
 
-def print_finding(finding: Finding, text: str | None = None) -> None:
+def print_finding(finding: Finding, text: str | None = None, to: Console = out) -> None:
     """One finding; ``text`` is the content of its file, for the excerpt."""
     where = place(finding)
     subject = f" {finding.key}:" if finding.key else ""
     # What is missing has no line of its own to point at, so it is named.
     field = f" {_dotted(finding)}:" if finding.message == "Required value" else ""
-    out.print(
+    to.print(
         f"{MARKS[finding.severity]} {escape(where)}{escape(subject)}{escape(field)}"
         f" {escape(finding.message)}"
         f" [dim]\\[{finding.rule}][/]"
     )
     if text is not None and finding.line:
         for line in excerpt(text, finding.line, finding.column).splitlines():
-            out.print(f"    [dim]{escape(line)}[/]")
+            to.print(f"    [dim]{escape(line)}[/]")
     if finding.hint:
-        out.print(f"  [dim]→[/] {escape(finding.hint)}")
+        to.print(f"  [dim]→[/] {escape(finding.hint)}")
 
 
 def _dotted(finding: Finding) -> str:

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 
-from lateen.api.locate import locate
-from lateen.cli.apply import print_held
 from lateen.cli.errors import FINDING
+from lateen.cli.mesh_findings import print_held, print_mesh_finding
 from lateen.cli.mesh_state import connect
 from lateen.cli.options import Mesh, Output
-from lateen.cli.output import BAD, NOTE, OK, WARN, emit, out, say, table
-from lateen.source.client import Client
-from lateen.translate.rules import NO_EFFECT_YET, NOT_ENFORCED
+from lateen.cli.output import BAD, NOTE, OK, WARN, emit, say, table
 
 _COLOURS = {"SYNCED": "green", "STALE": "yellow", "ERROR": "red", "NOT SENT": "yellow"}
-_SAID_OF_FILES = frozenset({NO_EFFECT_YET.id, NOT_ENFORCED.id})
 _TYPES = ("cds", "lds", "eds", "rds")
 _WORST_FIRST = ("ERROR", "STALE", "NOT SENT", "SYNCED")
 
@@ -69,21 +64,31 @@ def _print(data: dict[str, Any], *, verbose: bool) -> None:
             "it keeps what it has; look at this proxy's version and at who runs in its pod",
         )
     for finding in data["broken"]:
-        _print_finding(BAD, finding)
+        print_mesh_finding(finding)
     overload = data.get("overload", {})
     if overload.get("overloaded"):
         say(WARN, overload_text(overload), "narrow what proxies see with Sidecar or exportTo")
     warnings = [f for f in data["findings"] if f["severity"] != "info"]
     if verbose:
         for finding in warnings:
-            _print_finding(WARN, finding)
+            print_mesh_finding(finding)
     elif warnings:
-        say(NOTE, f"{len(warnings)} warnings about objects; `lateen status -v` shows them")
+        say(NOTE, f"{_counted(warnings)} about objects; `lateen status -v` shows them")
     in_sync = sum(1 for proxy in data["proxies"] if proxy["inSync"])
     mark = OK if in_sync == len(data["proxies"]) else WARN
     say(
         mark, f"{in_sync} of {len(data['proxies'])} proxies have all of revision {data['revision']}"
     )
+
+
+def _counted(findings: list[dict[str, Any]]) -> str:
+    """``2 errors and 1 warning``."""
+    counts = []
+    for severity in ("error", "warning"):
+        number = sum(1 for finding in findings if finding["severity"] == severity)
+        if number:
+            counts.append(f"{number} {severity}{'' if number == 1 else 's'}")
+    return " and ".join(counts)
 
 
 def overload_text(overload: dict[str, Any]) -> str:
@@ -105,38 +110,6 @@ def type_state(types: dict[str, Any], kind: str) -> str:
     kinds = (kind, "vhds") if kind == "rds" else (kind,)
     found = {types.get(name, {}).get("state", "IGNORED") for name in kinds}
     return next((state for state in _WORST_FIRST if state in found), "IGNORED")
-
-
-def print_warnings(client: Client) -> None:
-    """What is wrong among the objects of a mesh, such as a Service that selects nothing.
-
-    Settings without effect are left out: they were said of their files, with an excerpt.
-    """
-    for finding in client.get("/lateen/v1/status")["findings"]:
-        if finding["severity"] != "info" and finding["rule"] not in _SAID_OF_FILES:
-            _print_finding(WARN if finding["severity"] == "warning" else BAD, finding)
-
-
-def _print_finding(mark: str, finding: dict[str, Any]) -> None:
-    where = f"{_place(finding)}: " if finding.get("file") else ""
-    subject = finding.get("object")
-    name = f"{subject['kind']} {subject['namespace']}/{subject['name']}: " if subject else ""
-    out.print(f"{mark} {escape(where)}{escape(name)}{escape(finding['message'])}")
-    if finding.get("hint"):
-        out.print(f"  [dim]→[/] {escape(finding['hint'])}")
-
-
-def _place(finding: dict[str, Any]) -> str:
-    """``file:line:column`` of a finding, or of its object when the file cannot be read here."""
-    path, line, column = finding["file"], finding["line"], finding["column"]
-    if not column and finding["path"]:
-        try:
-            text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError):
-            text = ""
-        found = locate(text, finding["document"], tuple(finding["path"]))
-        line, column = found if found[0] else (line, column)
-    return f"{path}:{line}:{column}" if column else f"{path}:{line}"
 
 
 def _state(state: str) -> str:

@@ -6,11 +6,13 @@ from typing import Annotated, Any
 
 import typer
 
-from lateen.api.parse import parse_object, to_raw
-from lateen.api.resource import ObjectKey, Provenance, Resource
+from lateen.api.findings import Severity
+from lateen.api.locate import with_positions
+from lateen.api.resource import Resource
 from lateen.cli.errors import ENVIRONMENT, FINDING, USAGE, CommandError
 from lateen.cli.findings import print_findings, sort_key
 from lateen.cli.kinds import resolve
+from lateen.cli.offline import offline_snapshot
 from lateen.cli.options import Files, Namespace, Output, Recursive
 from lateen.cli.output import emit, err
 from lateen.cli.validate import all_findings, objects_without_errors
@@ -20,14 +22,8 @@ from lateen.envoy.loading import check as load_check
 from lateen.ir.dump import configuration as ir_data
 from lateen.model.proxies import proxy_of
 from lateen.model.scope import scope_of
-from lateen.model.snapshot import Snapshot, snapshot_of
-from lateen.runtime.controllers import PLANNERS, pod_from_template
-from lateen.runtime.injection import decide, inject
-from lateen.runtime.workload_plan import NewPod, template_hash
-from lateen.source.embedded import EmbeddedSource
+from lateen.model.snapshot import Snapshot
 from lateen.source.files import read_inputs
-from lateen.source.store import Store
-from lateen.source.writing import Document, Writer
 from lateen.translate.configuration import translate as translate_scope
 
 Raw = dict[str, Any]
@@ -52,15 +48,21 @@ def translate(
     """Print the Envoy configuration that these files mean for a workload's proxy, offline.
 
     Every workload of the files gets its pods with made-up addresses, so that endpoints show.
+    Findings go to standard error; exit status 1 when one is an error.
     """
     inputs = read_inputs(files, recursive=recursive, default_namespace=namespace)
     findings = sorted(all_findings(inputs), key=sort_key)
     snapshot = offline_snapshot(objects_without_errors(inputs, findings))
     pod = _pod_of(snapshot, workload, namespace)
     result = translate_scope(snapshot, scope_of(snapshot, proxy_of(snapshot, pod)))
-    print_findings([*findings, *result.findings], inputs.texts.get)
+    found = [*findings, *with_positions(result.findings, inputs.texts.get)]
+    # Standard output is for the configuration, which programs read.
+    print_findings(found, inputs.texts.get, err)
+    wrong = any(finding.severity is Severity.ERROR for finding in found)
     if ir:
         emit(ir_data(result), "yaml" if output == "text" else output)
+        if wrong:
+            raise typer.Exit(FINDING)
         return
     built = resources(result)
     if check:
@@ -75,44 +77,8 @@ def translate(
         if named
     }
     emit(data, "yaml" if output == "text" else output)
-
-
-def offline_snapshot(good: list[Resource]) -> Snapshot:
-    """What the mesh would be with these objects: addresses given, pods made from workloads."""
-    store = Store()
-    writer = Writer(store)
-    outcomes = writer.apply([Document(to_raw(r), r.provenance) for r in good], "lateen", "offline")
-    for outcome in outcomes:
-        for finding in outcome.findings if outcome.result == "refused" else ():
-            err.print(f"{outcome.provenance}: {finding.message}", markup=False)
-    batch = EmbeddedSource(store).start()
-    found = [change.resource for change in batch.changes if change.resource is not None]
-    return snapshot_of([*found, *_pods(store)])
-
-
-def _pods(store: Store) -> list[Resource]:
-    pods = []
-    number = 16
-    for stored in store.all():
-        if stored.key.kind not in PLANNERS:
-            continue
-        raw = stored.raw
-        for index in range(int((raw.get("spec") or {}).get("replicas", 1))):
-            number += 1
-            ready = {"type": "Ready", "status": "True"}
-            address = f"10.244.{number >> 8}.{number & 255}"
-            new = NewPod(template_hash(raw["spec"]["template"]), index)
-            pod = pod_from_template(raw, stored.key.kind, new)
-            space = store.get(ObjectKey("", "Namespace", "", stored.key.namespace))
-            labels = (space.raw["metadata"].get("labels") or {}) if space else {}
-            decision = decide(labels, pod)
-            if decision.inject:
-                pod = inject(pod, decision)
-            pod["status"] = {"phase": "Running", "podIP": address, "conditions": [ready]}
-            parsed = parse_object(pod, Provenance(origin="offline"))
-            if isinstance(parsed, Resource):
-                pods.append(parsed)
-    return pods
+    if wrong:
+        raise typer.Exit(FINDING)
 
 
 def _pod_of(snapshot: Snapshot, workload: str, namespace: str) -> Resource:

@@ -16,7 +16,14 @@ from lateen.cli.errors import FINDING
 from lateen.cli.findings import finding_row, print_findings, sort_key, summary
 from lateen.cli.options import Files, Namespace, Output
 from lateen.cli.output import BAD, OK, WARN, emit, say
+from lateen.model.rules import SELECTS_NOTHING
 from lateen.source.files import Inputs, read_inputs
+from lateen.translate.rules import (
+    CREDENTIAL_MISSING,
+    UNKNOWN_GATEWAY,
+    UNKNOWN_HOST,
+    UNKNOWN_SUBSET,
+)
 from lateen.translate.unused_kinds import effect_findings as object_effect_findings
 
 
@@ -28,9 +35,11 @@ def validate(files: Files, output: Output = "text", namespace: Namespace = "defa
     started = time.perf_counter()
     inputs = read_inputs(files, recursive=True, default_namespace=namespace)
     found = all_findings(inputs)
-    effects = effect_findings(inputs, objects_without_errors(inputs, found))
+    good = objects_without_errors(inputs, found)
     # Offline nobody is misled by a policy that is not enforced here: the file is valid.
-    findings = sorted([*found, *map(_as_warning, effects)], key=sort_key)
+    found += map(_as_warning, effect_findings(inputs, good))
+    found += reference_findings(inputs, good)
+    findings = sorted(found, key=sort_key)
     errors, warnings, _remarks = summary(findings)
     if output == "text":
         print_findings(findings, inputs.texts.get)
@@ -61,6 +70,60 @@ def effect_findings(inputs: Inputs, resources: Iterable[Resource]) -> list[Findi
     """What is accepted but has no effect yet, with positions; said whenever objects are applied."""
     found = [finding for resource in resources for finding in object_effect_findings(resource)]
     return list(with_positions(found, inputs.texts.get))
+
+
+def reference_findings(inputs: Inputs, resources: list[Resource]) -> list[Finding]:
+    """What leads nowhere among ``resources``, or is in the way of something else.
+
+    Files need not be the whole mesh. What may be elsewhere is only a remark when the files hold
+    nothing of its kind: a host when they have no service, a Secret when they have none.
+    """
+    from lateen.cli.offline import offline_snapshot
+    from lateen.translate.mesh_findings import mesh_findings
+
+    present = {(resource.key.group, resource.key.kind) for resource in resources}
+    if not present & _REFERRING:
+        return []
+    snapshot = offline_snapshot(resources)
+    found = [
+        _as_remark(item) if _may_be_elsewhere(item, present) else item
+        for item in (*snapshot.findings, *mesh_findings(snapshot))
+    ]
+    return list(with_positions(found, inputs.texts.get))
+
+
+_NETWORKING = "networking.istio.io"
+_REFERRING = {
+    (_NETWORKING, "VirtualService"),
+    (_NETWORKING, "Gateway"),
+    (_NETWORKING, "DestinationRule"),
+    (_NETWORKING, "ServiceEntry"),
+    ("", "Service"),
+}
+"""Kinds that such findings are about."""
+_SERVICES = {("", "Service"), (_NETWORKING, "ServiceEntry")}
+_WORKLOADS = {
+    ("", "Pod"),
+    *(("apps", kind) for kind in ("Deployment", "ReplicaSet", "StatefulSet", "DaemonSet")),
+    *(("batch", kind) for kind in ("Job", "CronJob")),
+}
+_NEEDED = {
+    UNKNOWN_HOST.id: _SERVICES,
+    UNKNOWN_SUBSET.id: _SERVICES,
+    UNKNOWN_GATEWAY.id: {(_NETWORKING, "Gateway"), *_SERVICES},
+    CREDENTIAL_MISSING.id: {("", "Secret")},
+    SELECTS_NOTHING.id: _WORKLOADS,
+}
+"""By rule, kinds of which files have some if they are to be complete."""
+
+
+def _may_be_elsewhere(finding: Finding, present: set[tuple[str, str]]) -> bool:
+    needed = _NEEDED.get(finding.rule)
+    return needed is not None and not present & needed
+
+
+def _as_remark(finding: Finding) -> Finding:
+    return replace(finding, severity=Severity.INFO)
 
 
 def objects_without_errors(inputs: Inputs, findings: list[Finding]) -> list[Resource]:

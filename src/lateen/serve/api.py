@@ -10,13 +10,14 @@ import dataclasses
 import datetime
 import functools
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, cast
 
 import msgspec
 from aiohttp import web
 
 from lateen.api.core.pod import Pod
+from lateen.api.findings import Finding
 from lateen.api.parse import parse_object
 from lateen.api.resource import ObjectKey, Resource
 from lateen.model.workloads import pod_identity
@@ -33,7 +34,6 @@ from lateen.serve.share_report import shares_data
 from lateen.serve.status import config_dump, find_proxy, proxy_status
 from lateen.source.api_server import WAITER, WRITER, answer, finding_data
 from lateen.source.writing import Document, Outcome, Writer
-from lateen.translate.unused_kinds import snapshot_findings
 
 MAX_WAIT = 600.0
 """Longest time one request may wait, in seconds."""
@@ -58,6 +58,7 @@ def register(app: web.Application, control_plane: ControlPlane) -> None:
         ("GET", "/lateen/v1/bootstrap", _bootstrap),
         ("GET", "/lateen/v1/proxy-settings", _proxy_settings),
         ("GET", "/lateen/v1/status", _status),
+        ("GET", "/lateen/v1/findings", _findings),
         ("GET", "/lateen/v1/proxies", _proxies),
         ("GET", "/lateen/v1/proxies/{name}/config", _config),
         ("GET", "/lateen/v1/counters", _counters),
@@ -196,19 +197,25 @@ async def _proxy_settings(plane: ControlPlane, request: web.Request) -> web.Resp
 
 
 async def _status(plane: ControlPlane, _request: web.Request) -> web.Response:
-    data = await _with_workers(plane, status_data(plane))
+    findings = await plane.found.of(plane.snapshot)
+    data = await _with_workers(plane, status_data(plane, findings))
     alone = still_refused(
         plane.judgement.alone.values(), cast("list[dict[str, Any]]", data["proxies"])
     )
     return answer({**data, "refusedAlone": [describe_alone(item) for item in alone]})
 
 
-def status_data(plane: ControlPlane) -> dict[str, object]:
+async def _findings(plane: ControlPlane, _request: web.Request) -> web.Response:
+    """What is wrong among the objects as they are in force."""
+    findings = await plane.found.of(plane.snapshot)
+    return answer({"findings": [finding_data(finding) for finding in findings]})
+
+
+def status_data(plane: ControlPlane, findings: Iterable[Finding] = ()) -> dict[str, object]:
     """The whole status: proxies, what is held back, what is broken."""
     server = plane.server
     broken = [finding for found in plane.broken.values() for finding in found]
     broken += [finding for found in plane.broken_files.values() for finding in found]
-    findings = (*plane.snapshot.findings, *snapshot_findings(plane.snapshot))
     return {
         "ready": server.ready,
         "revision": plane.revision,

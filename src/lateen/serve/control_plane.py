@@ -32,6 +32,7 @@ from lateen.serve.everywhere import Everywhere
 from lateen.serve.evidence import Evidence, Question, evidence
 from lateen.serve.feed import decode_rejection
 from lateen.serve.followers import Followers
+from lateen.serve.found import Found
 from lateen.serve.generator import ConfigGenerator
 from lateen.serve.intake import Admitted, Intake, Standing
 from lateen.serve.interpreter import keep_what_is_loaded
@@ -128,6 +129,7 @@ class ControlPlane:
         self.store = store
         self.metrics = Metrics()
         self.snapshot: Snapshot = EMPTY
+        self.found = Found()
         if options.mesh is not None:
             self.snapshot, _ = with_mesh(EMPTY, options.mesh)
         self.quarantine = Quarantine()

@@ -178,7 +178,7 @@ def push_status(plane: Serving, _query: Query) -> object:
         # Here and not above: replicas, which never answer this, need not load the API.
         from lateen.serve.api import status_data
 
-        status, before = status_data(plane), plane.standing.waiting
+        status, before = status_data(plane, plane.snapshot.findings), plane.standing.waiting
     return {key: status[key] for key in wanted if key in status} | {
         "pendingChanges": plane.server.waiting + before,
         "proxiesBehind": sorted(

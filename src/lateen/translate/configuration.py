@@ -111,6 +111,13 @@ def all_routes(view: View, known: routes.Known | None = None) -> tuple[RouteConf
 
 def all_findings(view: View) -> tuple[Finding, ...]:
     """What is wrong for this scope, each statement once, errors first."""
+    found = [*reference_findings(view), *coverage.findings(view)]
+    unique = {(item.rule, item.key, item.path, item.message): item for item in found}
+    return tuple(sorted(unique.values(), key=_severity))
+
+
+def reference_findings(view: View) -> list[Finding]:
+    """What leads nowhere for this scope, or is in the way of something else."""
     found: list[Finding] = []
     if view.scope.type is ProxyType.SIDECAR:
         found += outbound.findings(view)
@@ -125,9 +132,7 @@ def all_findings(view: View) -> tuple[Finding, ...]:
         found += references.findings(view, ports, lambda routing: frozenset(ports[routing]))
     found += references.unknown_gateways(view)
     found += clusters.credential_findings(view)
-    found += coverage.findings(view)
-    unique = {(item.rule, item.key, item.path, item.message): item for item in found}
-    return tuple(sorted(unique.values(), key=_severity))
+    return found
 
 
 def _gateway_ports(view: View) -> dict[EffectiveVirtualService, set[int]]:

@@ -1,0 +1,83 @@
+"""What is wrong for the proxies of a mesh, each statement once: for status, apply and validate.
+
+Findings of a scope (`lateen.translate.configuration`) say what is wrong for one proxy. Nearly all
+proxies of a namespace see the same, so one view for each namespace and one for each kind of gateway
+find all that an author has to know. Nothing of this is on the way of a push.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from lateen.api.findings import Finding
+from lateen.api.networking.gateway import Gateway
+from lateen.model import kinds
+from lateen.model.gateways import gateways
+from lateen.model.proxy import ProxyType, Scope
+from lateen.model.selection import selects
+from lateen.model.snapshot import Snapshot
+from lateen.translate.configuration import reference_findings
+from lateen.translate.view import View
+
+_OF_NAMESPACES = (
+    kinds.SERVICE,
+    kinds.SERVICE_ENTRY,
+    kinds.VIRTUAL_SERVICE,
+    kinds.DESTINATION_RULE,
+    kinds.SIDECAR,
+)
+
+
+def mesh_findings(snapshot: Snapshot) -> tuple[Finding, ...]:
+    """All findings, errors first."""
+    return ordered(found for part in each_view(snapshot) for found in part)
+
+
+def each_view(snapshot: Snapshot) -> Iterator[tuple[Finding, ...]]:
+    """The findings of one view after the other, so that a caller can do something else between."""
+    for namespace in namespaces(snapshot):
+        view = View(snapshot, Scope(ProxyType.SIDECAR, namespace))
+        # What others make of the objects of a namespace is theirs: it may be hidden from them.
+        yield tuple(
+            item
+            for item in reference_findings(view)
+            if item.key is not None and item.key.namespace == namespace
+        )
+    for scope in gateway_scopes(snapshot):
+        yield tuple(reference_findings(View(snapshot, scope)))
+
+
+def ordered(found: Iterator[Finding]) -> tuple[Finding, ...]:
+    """Each statement once, errors first."""
+    unique = {(item.rule, item.key, item.path, item.message): item for item in found}
+    return tuple(sorted(unique.values(), key=_severity))
+
+
+def namespaces(snapshot: Snapshot) -> tuple[str, ...]:
+    """Namespaces with objects that proxies are configured by."""
+    return tuple(sorted({name for kind in _OF_NAMESPACES for name in snapshot.layers(kind)}))
+
+
+def gateway_scopes(snapshot: Snapshot) -> Iterator[Scope]:
+    """A scope for each selector of the Gateways, in the namespace of the pods that it picks."""
+    seen: set[frozenset[tuple[str, str]]] = set()
+    for resource in gateways(snapshot).all:
+        assert isinstance(resource.object, Gateway)
+        selector = resource.object.spec.selector
+        key = frozenset(selector.items())
+        if key in seen:
+            continue
+        seen.add(key)
+        namespace = _namespace_of_pods(snapshot, selector)
+        yield Scope(ProxyType.ROUTER, namespace, labels=tuple(sorted(selector.items())))
+
+
+def _namespace_of_pods(snapshot: Snapshot, selector: Mapping[str, str]) -> str:
+    for namespace, pods in snapshot.layers(kinds.POD).items():
+        if any(selects(selector, pod.metadata.labels) for pod in pods.values()):
+            return namespace
+    return snapshot.root_namespace
+
+
+def _severity(finding: Finding) -> int:
+    return ("error", "warning", "info").index(finding.severity.value)
