@@ -256,7 +256,9 @@ class _Walker:
                 hint = f'Quote it: "{value}".'
             self.wrong_type("text", value, path, hint)
             return value
-        if info.pattern is not None and re.search(info.pattern, value) is None:
+        # Length first: a pattern may take quadratic time, so it only sees text of a bounded length.
+        too_long = info.max_length is not None and len(value) > info.max_length
+        if info.pattern is not None and not too_long and re.search(info.pattern, value) is None:
             if format_name == "duration":
                 self.add(
                     reading.BAD_FORMAT,
