@@ -96,6 +96,8 @@ def _json_stream(text: str) -> Iterator[object]:
     position = 0
     while position < len(text):
         value, end = decoder.raw_decode(text, position)
+        if "\\u" in text[position:end]:  # half of a surrogate pair is no text: UnicodeEncodeError
+            json.dumps(value, ensure_ascii=False).encode()
         yield value
         position = end
         while position < len(text) and text[position].isspace():
