@@ -8,10 +8,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lateen.api.findings import Finding
+from lateen.api import reading
+from lateen.api.findings import Finding, Severity
 from lateen.api.locate import with_positions
 from lateen.api.parse import parse_documents
-from lateen.api.resource import Resource
+from lateen.api.resource import Provenance, Resource
 
 EXTENSIONS = (".yaml", ".yml", ".json")
 STANDARD_INPUT = "-"
@@ -37,11 +38,27 @@ def read_inputs(
 ) -> Inputs:
     """Parse every object that ``paths`` name; findings carry line and column.
 
-    Raises `InputError` when a path does not exist, cannot be read, or names nothing.
+    One of several files that cannot be read is a finding and hides no other. Raises `InputError`
+    when a path does not exist, names nothing, or is the only file and cannot be read.
     """
     inputs = Inputs()
-    for path in expand(paths, recursive=recursive):
-        text = read_text(path)
+    files = expand(paths, recursive=recursive)
+    for path in files:
+        try:
+            text = read_text(path)
+        except InputError as error:
+            if len(files) == 1:
+                raise
+            where = Provenance(path)
+            inputs.findings.append(
+                Finding(
+                    reading.SYNTAX.id,
+                    Severity.ERROR,
+                    str(error).removeprefix(f"{path} "),
+                    provenance=where,
+                )
+            )
+            continue
         inputs.texts[path] = text
         result = parse_documents(text, path, default_namespace=default_namespace)
         inputs.resources += result.resources
