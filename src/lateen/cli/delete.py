@@ -8,7 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
+from lateen.api.findings import Finding, Severity
 from lateen.cli.errors import FINDING, USAGE, CommandError
+from lateen.cli.findings import print_findings
 from lateen.cli.kinds import Reference, resolve
 from lateen.cli.mesh_state import connect
 from lateen.cli.options import Mesh, Namespace, Recursive
@@ -43,8 +45,12 @@ def delete(
     """
     client = connect(mesh)
     targets: list[tuple[str, str]] = []
+    unread: list[Finding] = []
     if files:
         inputs = read_inputs(files, recursive=recursive, default_namespace=namespace)
+        # What cannot be read is not deleted: that is said, and the command fails at its end.
+        unread = [f for f in inputs.findings if f.severity is Severity.ERROR]
+        print_findings(unread, inputs.texts.get)
         targets += [
             (resolve(f"{r.key.kind}.{r.key.group}").path(r.key.namespace, r.key.name), str(r.key))
             for r in inputs.resources
@@ -77,7 +83,7 @@ def delete(
             "--timeout waits longer",
             FINDING,
         )
-    if missing:
+    if missing or unread:
         raise typer.Exit(FINDING)
 
 
