@@ -12,10 +12,12 @@ import grpc.aio
 import pytest
 from envoy.service.discovery.v3 import discovery_pb2
 
-from lateen.model.discovery import CLUSTER, ROUTE
+from lateen.model.discovery import CLUSTER, ROUTE, ResourceSet
+from lateen.model.proxy import Scope
+from lateen.model.snapshot import Snapshot
 from lateen.serve.http2_limits import Limits
 from lateen.serve.metrics import Metrics
-from tests.serve.mesh import QUICK, config_map, pod, running_mesh
+from tests.serve.mesh import QUICK, PlainGenerator, config_map, pod, running_mesh
 from tests.serve.simulated import SimulatedProxy
 
 
@@ -139,3 +141,18 @@ async def test_made_up_envoy_versions_make_no_series_each() -> None:
     text = metrics.render().decode()
     assert text.count("pilot_xds{") == 33
     assert 'pilot_xds{version="other"} 68.0' in text
+
+
+async def test_a_defect_that_a_scope_meets_leaves_nothing_of_its_streams(tmp_path: Path) -> None:
+    class Broken(PlainGenerator):
+        def generate(self, snapshot: Snapshot, scope: Scope) -> ResourceSet:
+            raise ZeroDivisionError
+
+    async with running_mesh(tmp_path, pod("one"), config_map("a")) as mesh:
+        mesh.server._targets._generator = Broken()
+        for _ in range(3):
+            async with SimulatedProxy(mesh, "one") as proxy:
+                await proxy.ask()
+                await ended(proxy)
+        assert not mesh.server.connections
+        assert mesh.server.metrics.connected_of("")._value.get() == 0

@@ -4,6 +4,7 @@ when a proxy can load them."""
 from __future__ import annotations
 
 import base64
+import ssl
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -124,6 +125,34 @@ def test_what_a_proxy_could_not_load_is_not_sent(problem: str) -> None:
     snapshot, _ = snapshot_of(*([secret("web", **data)] if data else []))
     assert credentials(snapshot).pair(NAME, "edge").problem == problem
     assert referenced_secret(snapshot, "edge", NAME, referring(NAME)) is None
+
+
+def with_another_version(certificate: str) -> str:
+    """A certificate that says it has a version which there is none of; the parser raises an error
+    of its own kind."""
+    data = ssl.PEM_cert_to_DER_cert(certificate)
+    mark = bytes.fromhex("a003020102")
+    assert data.count(mark) == 1
+    return ssl.DER_cert_to_PEM_cert(data.replace(mark, bytes.fromhex("a003020109")))
+
+
+def test_whatever_the_parser_raises_concerns_one_credential_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    odd = secret("web", tls_crt=with_another_version(WEB.certificate), tls_key=WEB.key)
+    snapshot, _ = snapshot_of(odd)
+    problem = "the certificate cannot be read (Secret edge/web)"
+    assert credentials(snapshot).pair(NAME, "edge").problem == problem
+    assert secret_problem(odd) == problem
+
+    def broken(*_: object) -> str:
+        raise ZeroDivisionError(WEB.key)
+
+    monkeypatch.setattr("lateen.model.credentials.pair_problem", broken)
+    snapshot, _ = snapshot_of(odd)
+    problem = "Secret edge/web cannot be read (ZeroDivisionError)"
+    assert credentials(snapshot).pair(NAME, "edge").problem == problem
+    assert secret_problem(odd) == problem
 
 
 def test_a_ca_or_revocation_list_that_cannot_be_read_is_not_sent() -> None:

@@ -19,7 +19,6 @@ from lateen.cli.output import BAD, OK, WARN, emit, say
 from lateen.model.rules import SELECTS_NOTHING
 from lateen.source.files import Inputs, read_inputs
 from lateen.translate.rules import (
-    CREDENTIAL_MISSING,
     UNKNOWN_GATEWAY,
     UNKNOWN_HOST,
     UNKNOWN_SUBSET,
@@ -76,7 +75,7 @@ def reference_findings(inputs: Inputs, resources: list[Resource]) -> list[Findin
     """What leads nowhere among ``resources``, or is in the way of something else.
 
     Files need not be the whole mesh. What may be elsewhere is only a remark when the files hold
-    nothing of its kind: a host when they have no service, a Secret when they have none.
+    nothing of its kind, as a host is when they have no service.
     """
     from lateen.cli.offline import offline_snapshot
     from lateen.translate.mesh_findings import mesh_findings
@@ -111,7 +110,6 @@ _NEEDED = {
     UNKNOWN_HOST.id: _SERVICES,
     UNKNOWN_SUBSET.id: _SERVICES,
     UNKNOWN_GATEWAY.id: {(_NETWORKING, "Gateway"), *_SERVICES},
-    CREDENTIAL_MISSING.id: {("", "Secret")},
     SELECTS_NOTHING.id: _WORKLOADS,
 }
 """By rule, kinds of which files have some if they are to be complete."""

@@ -19,6 +19,9 @@ from lateen.api.resource import ObjectKey, Resource
 from lateen.model import kinds
 from lateen.model.key_material import (
     authority_problem,
+    canonical_chain,
+    canonical_crl,
+    canonical_key,
     crl_problem,
     pair_problem,
     staple_problem,
@@ -115,7 +118,7 @@ class Credentials:
             resource = self._snapshot.get(key)
             if resource is None:
                 return Credential(f"there is no {place}")
-            found = known[key] = read(place, resource)
+            found = known[key] = _read_safely(read, place, resource)
         return found
 
 
@@ -129,10 +132,19 @@ def secret_problem(resource: Resource) -> str:
     or has none of them."""
     data = _data(resource)
     if any(data.get(certificate) and data.get(key) for certificate, key in _PAIR_KEYS):
-        return _pair(_Place("Secret", *_names(resource)), resource).problem
+        return _read_safely(_pair, _Place("Secret", *_names(resource)), resource).problem
     if any(data.get(key) for key in _CA_KEYS):
-        return _authority(_Place("Secret", *_names(resource)), resource).problem
+        return _read_safely(_authority, _Place("Secret", *_names(resource)), resource).problem
     return ""
+
+
+def _read_safely(read: _Read, place: _Place, resource: Resource) -> Credential:
+    try:
+        return read(place, resource)
+    except Exception as error:
+        # Hostile input goes through a parser of others. Whatever it raises, this one credential
+        # cannot be used, and nothing else is concerned. Its words may hold parts of the input.
+        return Credential(f"{place} cannot be read ({type(error).__name__})", resource)
 
 
 def _names(resource: Resource) -> tuple[str, str]:
@@ -144,13 +156,14 @@ def _pair(place: _Place, resource: Resource) -> Credential:
     for certificate, key in _PAIR_KEYS:
         if not data.get(certificate) or not data.get(key):
             continue
-        problem = pair_problem(data[certificate], data[key])
+        staple = data.get(_STAPLE, b"")
+        if staple and staple_problem(staple, data[certificate]):
+            staple = b""
+        problem = pair_problem(data[certificate], data[key], staple)
         if problem:
             return Credential(f"{problem} ({place})", resource)
-        staple = data.get(_STAPLE, b"")
-        if staple and staple_problem(staple):
-            staple = b""
-        return Credential("", resource, data[certificate], data[key], staple)
+        chain, private = canonical_chain(data[certificate]), canonical_key(data[key])
+        return Credential("", resource, chain, private, staple)
     return Credential(f"{place} has no tls.crt and tls.key", resource)
 
 
@@ -163,7 +176,12 @@ def _authority(place: _Place, resource: Resource) -> Credential:
     problem = authority_problem(bundle) or (crl_problem(crl) if crl else "")
     if problem:
         return Credential(f"{problem} ({place})", resource)
-    return Credential("", resource, authority=bundle, revoked=crl)
+    return Credential(
+        "",
+        resource,
+        authority=canonical_chain(bundle),
+        revoked=canonical_crl(crl) if crl else b"",
+    )
 
 
 def _place(name: str, namespace: str) -> _Place | None:

@@ -274,7 +274,11 @@ class ControlPlane:
             return
         held = len(self.quarantine)
         # Only now, so that what is held back is judged by what is in force.
-        admitted = self._without_unusable_secrets(self.quarantine.admit(admission.changes))
+        admitted = self.quarantine.admit(admission.changes)
+        try:
+            admitted = self._without_unusable_secrets(admitted)
+        except Exception:
+            _log.exception("%d changes were not looked at before they are in force", len(admitted))
         if len(self.quarantine) != held:
             self._quarantine_changed()
         try:

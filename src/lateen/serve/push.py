@@ -300,8 +300,9 @@ class DiscoveryServer:
             try:
                 if self.snapshot is not snapshot:
                     proxy = admit(self.snapshot, node, stream.identity)
-                connection = self._connect(stream, node, proxy, turn)
+                connection = self._connection(stream, node, proxy, turn)
                 try:
+                    self._connect(connection, turn)
                     connection.take(first)
                     await connection.run()
                 finally:
@@ -309,14 +310,14 @@ class DiscoveryServer:
             finally:
                 turn.give_back()
 
-    def _connect(self, stream: Stream, node: Node, proxy: Proxy, turn: Turn) -> Connection:
+    def _connection(self, stream: Stream, node: Node, proxy: Proxy, turn: Turn) -> Connection:
         def synced(connection: Connection) -> None:
             if connection.session.complete:
                 turn.give_back()
             self._synced(connection)
 
         callbacks = Callbacks(synced, self._rejected, self._requested)
-        connection = Connection(
+        return Connection(
             stream=stream,
             node=node,
             node_id=parse_node_id(node.id),
@@ -327,14 +328,17 @@ class DiscoveryServer:
             asked=self.asked,
             write_timeout=self.options.write_timeout,
         )
+
+    def _connect(self, connection: Connection, turn: Turn) -> None:
+        """Count a proxy among those that are served, and give it its target. `_disconnect` takes
+        all of it back, also what a defect has left half done."""
         self.connections.add(connection)
+        self.metrics.connected_of(connection.node.version).inc()
         if self.on_arrival is not None:
             self.on_arrival(connection)
-        self.metrics.connected_of(node.version).inc()
         self._targets.enter(connection, self.snapshot)
         loop = asyncio.get_running_loop()
         loop.call_later(self.options.connecting_limit, turn.give_back)
-        return connection
 
     def _disconnect(self, connection: Connection) -> None:
         self.connections.discard(connection)

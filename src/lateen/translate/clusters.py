@@ -35,7 +35,7 @@ from lateen.translate.traffic_policy import (
     outlier_detection,
     with_keepalive,
 )
-from lateen.translate.upstream_tls import from_settings, mesh_tls
+from lateen.translate.upstream_tls import from_settings, mesh_tls, unusable
 from lateen.translate.view import Rule, RuleSubset, View
 
 _TYPES = {
@@ -374,23 +374,12 @@ def _unusable(view: View, service: Service, rule: Rule) -> Iterator[Finding]:
         (subset.resource, (*subset.path, "trafficPolicy"), subset.definition.traffic_policy)
         for subset in rule.subsets
     ]
-    by_name = rule.has_workload_selector or view.scope.type is not ProxyType.SIDECAR
     for resource, path, policy in places:
         for inner, settings in credentials.tls_settings(policy) if policy is not None else ():
-            tls = from_settings(
-                settings,
-                sni="",
-                identities=(),
-                declared_names=(),
-                protocol=UpstreamProtocol.HTTP1,
-                credentials_by_name=by_name,
+            found = unusable(
+                view.snapshot, view.scope, settings, selected=rule.has_workload_selector
             )
-            if tls is None or resource is None:
-                continue
-            found = credentials.first_problem(
-                view.snapshot, view.scope.namespace, (tls.certificate,), tls.validation
-            )
-            if found is not None:
+            if found is not None and resource is not None:
                 yield credentials.finding(
                     resource,
                     (*path, *inner, "credentialName"),

@@ -17,6 +17,7 @@ from lateen.translate import names
 from lateen.translate.load_balancing import balancing
 from lateen.translate.memo import Identity, Memo
 from lateen.translate.traffic_policy import EffectivePolicy, effective
+from lateen.translate.upstream_tls import unusable
 from lateen.translate.view import RuleSubset, View
 
 _assignments: Memo[tuple[ir.LoadAssignment, ...]] = Memo()
@@ -36,6 +37,7 @@ def load_assignments(view: View, service: Service) -> tuple[ir.LoadAssignment, .
         Identity(rule),
         Identity(view.mesh),
         view.endpoint_facts(service),
+        view.credential_facts(rule),
     )
     return _assignments.get(
         key,
@@ -61,6 +63,9 @@ def _all(view: View, service: Service) -> Iterable[ir.LoadAssignment]:
             )
             if balancing(policy.load_balancer).passthrough:
                 continue
+            selected = rule is not None and rule.has_workload_selector
+            if unusable(view.snapshot, view.scope, policy.tls, selected=selected) is not None:
+                continue  # its cluster has no endpoints, and a proxy does not ask for any
             name = names.outbound_cluster(
                 port.number, subset.definition.name if subset else "", service.hostname
             )

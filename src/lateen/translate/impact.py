@@ -108,7 +108,7 @@ def impact(before: Snapshot, after: Snapshot, changes: ChangeSet) -> Impact:
         if any(routing.tls or routing.tcp for routing in routings):
             parts |= Part.LISTENERS
     if _touches_credentials(before, after, changes):
-        parts |= Part.CLUSTERS
+        parts |= Part.CLUSTERS | Part.ENDPOINTS
     policies = {key.namespace for key in changes.keys if _kind(key) == kinds.PEER_AUTHENTICATION}
     own = {key.namespace for key in changes.keys if _kind(key) in INBOUND_KINDS}
     if after.root_namespace in policies:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from lateen.api.findings import Finding
+from lateen.api.networking.destination_rule import DestinationRule
 from lateen.api.networking.gateway import Gateway
 from lateen.model import kinds
 from lateen.model.gateways import gateways
@@ -19,6 +20,7 @@ from lateen.model.snapshot import Snapshot
 from lateen.translate.configuration import reference_findings
 from lateen.translate.view import View
 
+_MOST_SELECTORS = 200
 _OF_NAMESPACES = (
     kinds.SERVICE,
     kinds.SERVICE_ENTRY,
@@ -43,7 +45,7 @@ def each_view(snapshot: Snapshot) -> Iterator[tuple[Finding, ...]]:
             for item in reference_findings(view)
             if item.key is not None and item.key.namespace == namespace
         )
-    for scope in gateway_scopes(snapshot):
+    for scope in (*selected_scopes(snapshot), *gateway_scopes(snapshot)):
         yield tuple(reference_findings(View(snapshot, scope)))
 
 
@@ -56,6 +58,18 @@ def ordered(found: Iterator[Finding]) -> tuple[Finding, ...]:
 def namespaces(snapshot: Snapshot) -> tuple[str, ...]:
     """Namespaces with objects that proxies are configured by."""
     return tuple(sorted({name for kind in _OF_NAMESPACES for name in snapshot.layers(kind)}))
+
+
+def selected_scopes(snapshot: Snapshot) -> Iterator[Scope]:
+    """A sidecar's scope for each selector of a DestinationRule: only these obey it."""
+    seen: dict[Scope, None] = {}
+    for resource in snapshot.of_kind(*kinds.DESTINATION_RULE).values():
+        assert isinstance(resource.object, DestinationRule)
+        selector = resource.object.spec.workload_selector
+        labels = tuple(sorted(selector.match_labels.items())) if selector is not None else ()
+        if labels and len(seen) < _MOST_SELECTORS:
+            seen[Scope(ProxyType.SIDECAR, resource.key.namespace, labels=labels)] = None
+    yield from seen
 
 
 def gateway_scopes(snapshot: Snapshot) -> Iterator[Scope]:

@@ -5,7 +5,11 @@ from __future__ import annotations
 from lateen.api.networking.destination_rule import ClientTLSSettings
 from lateen.ir.cluster import UpstreamProtocol
 from lateen.ir.tls import ROOT_CERTIFICATES, WORKLOAD_CERTIFICATE, UpstreamTls
+from lateen.model.credentials import Credential
+from lateen.model.proxy import ProxyType, Scope
+from lateen.model.snapshot import Snapshot
 from lateen.translate import alpn
+from lateen.translate.credentials import first_problem
 
 SYSTEM_BUNDLE = "system"
 
@@ -72,3 +76,23 @@ def from_settings(
         file_validation="" if validation or insecure else settings.ca_certificates or SYSTEM_BUNDLE,
         file_crl="" if insecure else settings.ca_crl,
     )
+
+
+def unusable(
+    snapshot: Snapshot, scope: Scope, settings: ClientTLSSettings | None, *, selected: bool
+) -> Credential | None:
+    """The credential that ``settings`` name and the proxies of ``scope`` cannot use, if any.
+    ``selected``: the rule has a workloadSelector."""
+    if settings is None or not settings.credential_name:
+        return None
+    tls = from_settings(
+        settings,
+        sni="",
+        identities=(),
+        declared_names=(),
+        protocol=UpstreamProtocol.HTTP1,
+        credentials_by_name=selected or scope.type is not ProxyType.SIDECAR,
+    )
+    if tls is None:
+        return None
+    return first_problem(snapshot, scope.namespace, (tls.certificate,), tls.validation)
