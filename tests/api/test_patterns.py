@@ -28,7 +28,7 @@ UNITS = (
 )
 ENDS = ("", "!", "\x00", "a")
 METHODS = ("fullmatch", "match", "search", "sub", "split", "findall", "finditer")
-BOUNDED: dict[str, int] = {}
+BOUNDED = {"lateen.api.base._TERM": 100, "lateen.api.syntax._KEY": 1000}
 """Places of patterns that get texts of a bounded length, which is looked at before."""
 
 
@@ -57,9 +57,9 @@ def _in_module(module: str, tree: ast.Module) -> Iterator[Use]:
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
             if ast.unparse(node.value.func) == "re.compile":
                 compiled |= {t.id for t in node.targets if isinstance(t, ast.Name)}
-        elif isinstance(node, ast.Attribute) and node.attr in METHODS:
-            if isinstance(node.value, ast.Name):
-                asked.setdefault(node.value.id, set()).add(node.attr)
+        match node:
+            case ast.Attribute(value=ast.Name(id=name), attr=attribute) if attribute in METHODS:
+                asked.setdefault(name, set()).add(attribute)
     for name in sorted(compiled):
         value = getattr(importlib.import_module(module), name)
         text = value.pattern if isinstance(value.pattern, str) else value.pattern.decode()

@@ -52,6 +52,8 @@ _UNITS = {
 }
 _WHOLE = re.compile(DURATION_PATTERN)
 _TERM = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
+_LONGEST_DURATION = 100
+"""Characters: the longest that there is, with nanoseconds, has 24."""
 _MAX_NANOSECONDS = 2**63 - 1
 
 
@@ -60,6 +62,8 @@ def duration_nanoseconds(text: str) -> int:
 
     Raises ``ValueError`` if ``text`` is none or exceeds 64 bits (about 292 years).
     """
+    if len(text) > _LONGEST_DURATION:
+        raise ValueError(f"a text of {len(text)} characters is no duration such as 5s or 1h30m")
     if not _WHOLE.match(text):
         raise ValueError(f'"{text}" is not a duration such as 5s, 100ms or 1h30m')
     total = Fraction(0)

@@ -17,6 +17,7 @@ TEMPLATE_HINT = (
     "If the braces are those of a template, render it first (for a chart: `helm template`)."
 )
 _KEY = re.compile(r"""^(?:- +)*[^\s#"'\[{][^#]*?:(?:\s|$)""")
+_BEGIN = 1000
 _CONFLICT = re.compile(r"(?:<{7}|={7}|>{7})(?: |$)")
 _CLOSING = {"{": "}", "[": "]"}
 
@@ -182,12 +183,17 @@ def _escape(failure: Failure) -> Mistake | None:
     )
 
 
+def _is_key(text: str) -> bool:
+    """Whether a line begins with a key. Of a very long one the begin says it."""
+    return _KEY.match(text[:_BEGIN]) is not None
+
+
 def _second_colon(failure: Failure) -> Mistake | None:
     if "mapping values are not allowed" not in failure.problem:
         return None
     above = failure.above()
     before = failure.text[: failure.column]
-    if _KEY.match(before.lstrip() + " "):
+    if _is_key(before.lstrip() + " "):
         return Mistake(
             'a value with ": " in it needs quotes',
             failure.line,
@@ -196,8 +202,8 @@ def _second_colon(failure: Failure) -> Mistake | None:
         )
     deeper = above >= 0 and _indentation(failure.text) > _indentation(failure.lines[above])
     text = failure.lines[above].strip()
-    if deeper or (above >= 0 and not _KEY.match(text)):
-        if _KEY.match(text):
+    if deeper or (above >= 0 and not _is_key(text)):
+        if _is_key(text):
             return Mistake(
                 f"this line is indented below line {{line:{above}}}, which has a value already",
                 failure.line,

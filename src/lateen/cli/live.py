@@ -29,7 +29,7 @@ METRICS_PORT = 15090
 REFRESH_SECONDS = 1.0
 TRAFFIC_INTERVAL = 0.4
 _REQUESTS = re.compile(rb"^istio_requests_total\{([^}]*)\} (\d+)", re.MULTILINE)
-_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+_LABEL = re.compile(r'(?<!\w)(\w+)="((?:[^"\\]|\\.)*)"')
 
 
 @dataclass(frozen=True, slots=True)

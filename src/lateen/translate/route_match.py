@@ -16,7 +16,7 @@ from lateen.api.networking.virtual_service import (
 from lateen.ir import route as ir
 
 _CLAIMS = "@request.auth.claims"
-_BRACKETED = re.compile(r"\[([^\]]*)\]")
+_BRACKETED = re.compile(r"\[([^\[\]]*)\]")
 
 
 @dataclass(frozen=True, slots=True)
