@@ -54,10 +54,10 @@ def _in_module(module: str, tree: ast.Module) -> Iterator[Use]:
     compiled: set[str] = set()
     asked: dict[str, set[str]] = {}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
-            if ast.unparse(node.value.func) == "re.compile":
-                compiled |= {t.id for t in node.targets if isinstance(t, ast.Name)}
         match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Call(func=function)):
+                if ast.unparse(function) == "re.compile":
+                    compiled.add(name)
             case ast.Attribute(value=ast.Name(id=name), attr=attribute) if attribute in METHODS:
                 asked.setdefault(name, set()).add(attribute)
     for name in sorted(compiled):
