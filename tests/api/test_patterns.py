@@ -69,11 +69,11 @@ def _in_module(module: str, tree: ast.Module) -> Iterator[Use]:
         if not isinstance(node, ast.Call):
             continue
         where = f"{module}:{node.lineno}"
-        function = ast.unparse(node.func)
-        if function in {f"re.{method}" for method in METHODS} and _is_constant(module, node):
-            yield Use(where, _value(module, node.args[0]), function.removeprefix("re."))
+        called = ast.unparse(node.func)
+        if called in {f"re.{method}" for method in METHODS} and _is_constant(module, node):
+            yield Use(where, _value(module, node.args[0]), called.removeprefix("re."))
         for keyword in node.keywords:
-            if keyword.arg == "pattern" and function == "Meta":
+            if keyword.arg == "pattern" and called == "Meta":
                 yield Use(where, _value(module, keyword.value), "search")
 
 

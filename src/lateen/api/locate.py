@@ -21,7 +21,7 @@ def locate(text: str, document: int, path: FieldPath) -> Position:
     A path that goes further than the document (a missing field) yields its last part that exists.
     Returns ``(0, 0)`` if there is no such document or it cannot be parsed.
     """
-    documents = split_documents(text)
+    documents = _documents(text)
     if not 0 <= document < len(documents):
         return 0, 0
     root = _compose(documents[document])
@@ -29,6 +29,17 @@ def locate(text: str, document: int, path: FieldPath) -> Position:
         return 0, 0
     line, column = _walk(root, path, documents[document].text)
     return documents[document].line + line, column + 1
+
+
+@lru_cache(maxsize=1)
+def _documents(text: str) -> tuple[Document, ...]:
+    """Of the last text only: findings come text by text, and a text may be large."""
+    return tuple(split_documents(text))
+
+
+@lru_cache(maxsize=1)
+def _lines(text: str) -> tuple[str, ...]:
+    return tuple(text.split("\n"))
 
 
 @lru_cache(maxsize=64)
@@ -104,8 +115,10 @@ def _entry(node: yaml.MappingNode, name: str) -> tuple[yaml.Node, yaml.Node] | N
 
 
 def excerpt(text: str, line: int, column: int, context: int = 1) -> str:
-    """The line with ``context`` lines around it, numbered, and a caret under the column."""
-    lines = text.split("\n")
+    """The line with ``context`` lines around it, numbered, and a caret under the column. Of long
+    lines only what is around the column."""
+    lines = _lines(text)
+    start = max(0, column - _WIDTH // 2) if column > _WIDTH else 0
     if not 1 <= line <= len(lines):
         return ""
     first, last = max(1, line - context), min(len(lines), line + context)
@@ -113,15 +126,23 @@ def excerpt(text: str, line: int, column: int, context: int = 1) -> str:
     shown: list[str] = []
     for number in range(first, last + 1):
         marker = ">" if number == line else " "
-        shown.append(f"{marker} {number:>{width}} | {_visible(lines[number - 1])}".rstrip())
+        shown.append(f"{marker} {number:>{width}} | {_visible(lines[number - 1], start)}".rstrip())
         if number == line and column > 0:
-            shown.append(f"  {'':>{width}} | {' ' * (column - 1)}^")
+            shown.append(f"  {'':>{width}} | {' ' * (column - 1 - start)}^")
     return "\n".join(shown)
 
 
-def _visible(line: str) -> str:
-    """A line with an arrow for each tab: one column wide, and not to be taken for spaces."""
-    return line.rstrip().replace("\t", "→")
+def _visible(line: str, start: int) -> str:
+    """A line from ``start`` on, with an arrow for each tab: one column wide, and not to be taken
+    for spaces."""
+    shown = line[start : start + _WIDTH].rstrip().replace("\t", "→")
+    if start and shown:
+        shown = "…" + shown[1:]
+    return shown + "…" if len(line) > start + _WIDTH else shown
+
+
+_WIDTH = 200
+"""Characters of a line that are shown."""
 
 
 def with_positions(
