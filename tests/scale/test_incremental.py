@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,6 +18,8 @@ from lateen.model.proxy import Scope
 from lateen.model.scope import scope_of_pod
 from lateen.model.snapshot import EMPTY, Snapshot, apply
 from lateen.serve.generator import IncrementalMismatch, MeshGenerator
+from lateen.translate import inbound
+from lateen.translate.view import View
 
 Raw = dict[str, Any]
 
@@ -399,3 +402,31 @@ def test_an_undeclared_dependency_is_found(monkeypatch: pytest.MonkeyPatch) -> N
 
     with pytest.raises(IncrementalMismatch, match=r"outbound\|80\|\|web\.one.*DestinationRule"):
         generator.update(snapshot, scope, before, changed)
+
+
+def test_equal_workloads_captured_differently_get_listeners_of_their_own() -> None:
+    snapshot, _ = apply(EMPTY, beginning())
+    redirected = next(watched(snapshot))
+    transparent = dataclasses.replace(redirected, interception="TPROXY")
+
+    found = [inbound.listeners(View(snapshot, scope)) for scope in (redirected, transparent)]
+
+    assert [listener.transparent for (listener,) in found] == [False, True]
+
+
+def test_a_rule_that_makes_the_own_service_visible_changes_the_inbound_side() -> None:
+    generator = MeshGenerator(verify=True)
+    only_two = networking("Sidecar", "one", "default", {"egress": [{"hosts": ["two/*"]}]})
+    resource = parsed(only_two)
+    snapshot, _ = apply(EMPTY, [*beginning(), Change(resource.key, resource)])
+    scope = next(watched(snapshot))
+    before = generator.generate(snapshot, scope)
+    destination = {"host": "web.one.svc.cluster.local"}
+    spec = {
+        "hosts": ["api.two.svc.cluster.local"],
+        "http": [{"route": [{"destination": destination}]}],
+    }
+    resource = parsed(networking("VirtualService", "two", "to-one", spec))
+    snapshot, changed = apply(snapshot, [Change(resource.key, resource)])
+
+    generator.update(snapshot, scope, before, changed)

@@ -55,7 +55,8 @@ def listeners(view: View) -> tuple[Listener, ...]:
         return ()
     chains = tuple(_all_chains(view))
     excluded = _inspector_exclusions(view)
-    key = (tuple(id(chain) for chain in chains), excluded, view.inspection_timeout, view.wildcard)
+    settings = (view.inspection_timeout, view.wildcard, view.scope.interception)
+    key = (tuple(id(chain) for chain in chains), excluded, settings)
     # `chains` are alive in the kept listener, so their ids stay theirs.
     made = _listeners.get(key, lambda: _virtual_inbound(view, chains, excluded), family=view.family)
     return (made,)
