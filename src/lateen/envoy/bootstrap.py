@@ -209,7 +209,7 @@ def _control_plane(config: BootstrapConfig) -> dict[str, Any]:
     context_name = "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
     common = tls.common_tls(
         certificates=(WORKLOAD_CERTIFICATE,),
-        files=None,
+        files=(),
         alpn=("h2",),
         versions=("TLSv1_2", "TLSv1_3"),
         directory=config.secret_directory,

@@ -216,7 +216,10 @@ def _forward(source: Forward) -> route_pb2.RouteAction:
         action.retry_policy.MergeFromString(_retry(source.retry))
     for mirror in source.mirrors:
         entry = action.request_mirror_policies.add(
-            cluster=mirror.cluster, disable_shadow_host_suffix_append=True
+            cluster=mirror.cluster,
+            disable_shadow_host_suffix_append=True,
+            # A mirrored request is no part of the trace of the request that it copies.
+            trace_sampled=values.boolean(False),
         )
         entry.runtime_fraction.default_value.CopyFrom(values.per_million(mirror.percent))
     if source.cluster_not_found_code != 503:

@@ -62,8 +62,8 @@ def secret(name: str, directory: str = SECRET_DIRECTORY) -> secret_pb2.SdsSecret
 def downstream_socket(source: DownstreamTls) -> bytes:
     """Serialised ``TransportSocket`` that terminates TLS."""
     common = common_tls(
-        certificates=source.certificates if source.file_certificate is None else (),
-        files=source.file_certificate,
+        certificates=() if source.file_certificates else source.certificates,
+        files=source.file_certificates,
         alpn=source.alpn,
         versions=(source.minimum_version, source.maximum_version),
         ciphers=source.cipher_suites,
@@ -130,7 +130,7 @@ def _upstream_common(
 ) -> bytes:
     common = common_tls(
         certificates=(certificate,) if certificate and file_certificate is None else (),
-        files=file_certificate,
+        files=() if file_certificate is None else (file_certificate,),
         alpn=alpn,
         versions=(minimum, maximum),
     )
@@ -170,7 +170,7 @@ def with_proxy_protocol(socket: bytes, version: int) -> bytes:
 def common_tls(
     *,
     certificates: tuple[str, ...],
-    files: tuple[str, str] | None,
+    files: tuple[tuple[str, str], ...],
     alpn: tuple[str, ...],
     versions: tuple[str, str],
     ciphers: tuple[str, ...] = (),
@@ -189,8 +189,7 @@ def common_tls(
             ecdh_curves=curves,
         ),
     )
-    if files is not None:
-        chain, key = files
+    for chain, key in files:
         common.tls_certificates.add(
             certificate_chain=base_pb2.DataSource(filename=chain),
             private_key=base_pb2.DataSource(filename=key),

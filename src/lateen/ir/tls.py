@@ -40,8 +40,8 @@ class DownstreamTls(msgspec.Struct, frozen=True):
     verify_spki: tuple[str, ...] = ()
     verify_hash: tuple[str, ...] = ()
     accept_untrusted: bool = False
-    file_certificate: tuple[str, str] | None = None
-    """Paths of chain and key, when a Gateway names files."""
+    file_certificates: tuple[tuple[str, str], ...] = ()
+    """Paths of chain and key, when a Gateway names files: one pair for each type of key."""
     file_validation: str = ""
     """Path of a CA file, when a Gateway names one."""
 

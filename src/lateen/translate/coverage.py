@@ -22,7 +22,7 @@ from lateen.model import kinds
 from lateen.model.kinds import GroupKind
 from lateen.model.proxy import ProxyType
 from lateen.model.selection import selects, workload_selector
-from lateen.translate import registry_fields, rules
+from lateen.translate import registry_fields, rules, traffic_fields
 from lateen.translate.fields import Fields
 from lateen.translate.fields import fields as _fields
 from lateen.translate.gateway_servers import groups
@@ -238,7 +238,7 @@ def resource_findings(resource: Resource) -> tuple[Finding, ...]:
             each.message,
             each.hint,
         )
-        for each in registry_fields.ignored(resource)
+        for each in (*registry_fields.ignored(resource), *traffic_fields.ignored(resource))
     ]
     spec = getattr(resource.object, "spec", None)
     if not isinstance(spec, msgspec.Struct):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
+
+from lateen.api.findings import FieldPath
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,3 +25,11 @@ def fields(effective: str, quiet: dict[str, str] | None = None, **without: str) 
     return Fields(
         frozenset(effective.split()), tuple(without.items()), tuple((quiet or {}).items())
     )
+
+
+class Ignored(NamedTuple):
+    """A value that does nothing: where, what is wrong, and what to do."""
+
+    path: FieldPath
+    message: str
+    hint: str

@@ -48,14 +48,14 @@ def server_tls(
     client = _CLIENT.get(settings.mode, ClientCertificate.NONE)
     credentials = _credentials(settings)
     certificates: tuple[str, ...] = tuple(secret_name(name) for name in credentials)
-    files = None
+    files: tuple[tuple[str, str], ...] = ()
     if mesh:
         certificates = (WORKLOAD_CERTIFICATE,)
     elif not certificates and settings.server_certificate:
-        files = (settings.server_certificate, settings.private_key)
-    elif not certificates and settings.tls_certificates:
-        pair = settings.tls_certificates[0]
-        files = (pair.server_certificate, pair.private_key)
+        files = ((settings.server_certificate, settings.private_key),)
+    elif not certificates:
+        pairs = settings.tls_certificates or ()
+        files = tuple((pair.server_certificate, pair.private_key) for pair in pairs)
     validation, bundle = "", ""
     if mesh:
         validation = ROOT_CERTIFICATES
@@ -79,7 +79,7 @@ def server_tls(
         verify_spki=tuple(settings.verify_certificate_spki),
         verify_hash=tuple(settings.verify_certificate_hash),
         accept_untrusted=bool(settings.insecure_skip_verify),
-        file_certificate=files,
+        file_certificates=files,
         file_validation=bundle,
     )
 

@@ -7,7 +7,6 @@ fields that have an effect do nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from lateen.api.core import service as core
 from lateen.api.core.config import Namespace
@@ -21,7 +20,7 @@ from lateen.model.definitions import (
     RACE,
     TRAFFIC_DISTRIBUTION_ANNOTATION,
 )
-from lateen.translate.fields import Fields, fields
+from lateen.translate.fields import Fields, Ignored, fields
 
 _PUBLISHED = "ports of LoadBalancer services are published on this machine"
 _AFFINITY = (
@@ -62,14 +61,6 @@ FIELDS: dict[type, Fields] = {
     ),
 }
 """Every message of the specs, with its fields by their Python names."""
-
-
-class Ignored(NamedTuple):
-    """A value that does nothing: where, what is wrong, and what to do."""
-
-    path: FieldPath
-    message: str
-    hint: str
 
 
 def ignored(resource: Resource) -> Iterator[Ignored]:

@@ -18,7 +18,8 @@ from lateen.api.networking.virtual_service import (
 from lateen.ir import route as ir
 from lateen.translate.route_match import Place, string_match
 
-_REDIRECT_CODES = (301, 302, 303, 307, 308)
+REDIRECT_CODES = (301, 302, 303, 307, 308)
+"""Statuses that Envoy redirects with (``RedirectAction.RedirectResponseCode``)."""
 _PREFIX_TOKEN = "%PREFIX()%"
 
 
@@ -81,7 +82,7 @@ def cors(policy: CorsPolicy | None) -> ir.Cors | None:
 def redirect(rule: HTTPRedirect, place: Place) -> ir.Redirect | ir.NoAction:
     """The redirect; codes other than 301, 302, 303, 307 and 308 leave a rule without action."""
     code = rule.redirect_code or 301
-    if code not in _REDIRECT_CODES:
+    if code not in REDIRECT_CODES:
         return ir.NoAction()
     port = rule.port or 0
     if rule.derive_port == "FROM_REQUEST_PORT":

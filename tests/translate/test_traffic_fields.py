@@ -1,0 +1,28 @@
+"""Values of VirtualServices, Gateways and Sidecars that do nothing are told, with their place."""
+
+from __future__ import annotations
+
+import pytest
+
+from lateen.translate.unused_kinds import effect_findings
+from tests.model.meshes import istio, objects
+
+REDIRECT = "{hosts: [x.example], http: [{redirect: {uri: /x, redirectCode: %d}}]}"
+
+
+def places(text: str) -> list[str]:
+    """Paths of what is said of the one object in ``text``."""
+    (resource,) = objects(text)
+    return [".".join(map(str, finding.path)) for finding in effect_findings(resource)]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (istio("VirtualService", "v", REDIRECT % 304), ["spec.http.0.redirect.redirectCode"]),
+        (istio("VirtualService", "v", REDIRECT % 300), ["spec.http.0.redirect.redirectCode"]),
+        (istio("VirtualService", "v", REDIRECT % 307), []),
+    ],
+)
+def test_a_value_without_effect_is_told(text: str, told: list[str]) -> None:
+    assert places(text) == told
