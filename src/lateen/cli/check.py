@@ -13,7 +13,7 @@ from typing import Any
 import typer
 
 from lateen.cli.errors import ENVIRONMENT, FINDING
-from lateen.cli.mesh_state import MeshState, mesh_state, state_root
+from lateen.cli.mesh_state import MeshState, ended, mesh_state, state_root
 from lateen.cli.options import Mesh, Output
 from lateen.cli.output import BAD, OK, WARN, emit, out, say
 from lateen.runtime.agent_client import AgentUnavailable, ask
@@ -49,6 +49,9 @@ def check(mesh: Mesh = "default", output: Output = "text") -> None:
     facts = list(machine_facts())
     if running_pid(state.folder):
         facts += mesh_facts(state)
+    elif state.node():
+        error = ended(state)
+        facts.append(Fact("mesh", "node", "failure", str(error), error.hint))
     if output != "text":
         emit({"facts": [_row(fact) for fact in facts]}, output)
     else:
@@ -84,7 +87,7 @@ def mesh_facts(state: MeshState) -> list[Fact]:
         log = state.logs / "control-plane.log"
         return [Fact("mesh", "control-plane", "failure", f"no answer: {error}", f"see {log}")]
     facts = [Fact("mesh", "control-plane", "ok", "the control plane answers")]
-    facts.append(_agent(state))
+    facts += _agent(state)
     behind = [p for p in status["proxies"] if not p["inSync"]]
     facts.append(
         _fact(
@@ -143,16 +146,30 @@ def _client(client: dict[str, Any]) -> str:
     return f"{client['identity'] or 'a client without an identity'} at {client['address']}"
 
 
-def _agent(state: MeshState) -> Fact:
+def _agent(state: MeshState) -> list[Fact]:
+    log = state.logs / "agent.log"
     try:
         answer = ask(state.agent_socket, {"op": "published"})
     except AgentUnavailable as error:
-        log = state.logs / "agent.log"
-        return Fact("mesh", "agent", "failure", f"the node's agent: {error}", f"see {log}")
+        return [Fact("mesh", "agent", "failure", f"the node's agent: {error}", f"see {log}")]
+    parts = answer.get("parts")
+    facts = [_part(part, log) for part in parts] if isinstance(parts, list) else []
     problems = answer.get("problems") or []
     if isinstance(problems, list) and problems:
-        return Fact("mesh", "agent", "failure", "; ".join(str(p) for p in problems))
-    return Fact("mesh", "agent", "ok", "the node's agent answers")
+        return [*facts, Fact("mesh", "agent", "failure", "; ".join(str(p) for p in problems))]
+    return [*facts, Fact("mesh", "agent", "ok", "the node's agent answers")]
+
+
+def _part(part: dict[str, Any], log: Path) -> Fact:
+    """One of the node's own processes: it shall run, and not have been started again."""
+    name, restarts = part["name"], part["restarts"]
+    if not part["running"]:
+        return Fact("mesh", "parts", "failure", f"the {name} does not run", f"see {log}")
+    if restarts:
+        times = "once" if restarts == 1 else f"{restarts} times"
+        text = f"the {name} ended and was started again {times}"
+        return Fact("mesh", "parts", "warning", text, f"see {log}")
+    return Fact("mesh", "parts", "ok", f"the {name} runs")
 
 
 def _root_certificate(state: MeshState) -> Fact:

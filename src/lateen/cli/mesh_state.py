@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lateen.cli.errors import USAGE, CommandError
+from lateen.runtime.local import running_pid
 from lateen.source.client import ApiUnavailable, Client
 
 DEFAULT_MESH = "default"
@@ -99,10 +100,21 @@ def connect(name: str, timeout: float = 30.0) -> Client:
     return client
 
 
+def ended(state: MeshState) -> CommandError:
+    """The error for a mesh whose node has gone without `down`: killed, or out of memory."""
+    return CommandError(
+        f"mesh {state.name} has ended: its node was killed, and all of its pods with it",
+        f"`lateen down --mesh {state.name}` cleans up, `lateen up` starts it again; its last words "
+        f"are in {state.logs}/agent.log",
+    )
+
+
 def not_running(state: MeshState) -> CommandError:
     """The error for a mesh that does not answer, with what to do about it."""
     others = [other.name for other in meshes() if other.name != state.name and other.node()]
     if state.node():
+        if not running_pid(state.folder):
+            return ended(state)
         return CommandError(
             f"the control plane of mesh {state.name} does not answer",
             f"see {state.logs}/control-plane.log; `lateen down --mesh {state.name}` cleans up",

@@ -34,10 +34,18 @@ NOT_FOUND = 127
 class AgentServer:
     """Serves `lateen exec` and friends."""
 
-    def __init__(self, kubelet: Kubelet, publisher: Publisher, end: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        kubelet: Kubelet,
+        publisher: Publisher,
+        end: Callable[[], None],
+        parts: Callable[[], list[wire.Message]],
+    ) -> None:
+        """``parts`` are the node's long-running processes (`Node.parts`)."""
         self._kubelet = kubelet
         self._publisher = publisher
         self._end = end
+        self._parts = parts
         self._connections: set[asyncio.Task[None]] = set()
 
     async def serve(self, path: Path) -> None:
@@ -78,6 +86,7 @@ class AgentServer:
                 reply = {
                     "published": self._publisher.table(),
                     "problems": list(self._publisher.problems.values()),
+                    "parts": self._parts(),
                 }
                 wire.send(connection, reply)
             elif operation == "stop":

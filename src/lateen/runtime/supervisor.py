@@ -20,6 +20,7 @@ from lateen.runtime.image_puller import ImagePuller
 from lateen.runtime.images import ImageCatalog
 from lateen.runtime.ingress import Publisher, ensure_ingress_gateway
 from lateen.runtime.kubelet import Kubelet
+from lateen.runtime.node import wire
 from lateen.runtime.node.errors import NodeError, NodeStartError
 from lateen.runtime.node.node import Node
 from lateen.runtime.node.sandbox import Process
@@ -64,6 +65,8 @@ class Supervisor:
         self._state_dir = Path(str(arguments["state_dir"]))
         self._arguments = arguments
         self._control_plane: Process | None = None
+        self._restarts = 0
+        """How often the control plane was started again."""
         self._client = AsyncClient(self._state_dir / "api.sock")
         self._cache = ObjectCache(self._client)
         self._kubelet: Kubelet | None = None
@@ -104,7 +107,7 @@ class Supervisor:
             tasks.create_task(controllers.run())
             tasks.create_task(self._sync_services(publisher))
             tasks.create_task(self._sync_gateways())
-            server = AgentServer(kubelet, publisher, self._ended.set)
+            server = AgentServer(kubelet, publisher, self._ended.set, self._parts)
             tasks.create_task(server.serve(state_dir / "agent.sock"))
             tasks.create_task(self._end_with_state())
             await node.ready({"pid": os.getpid()})
@@ -112,6 +115,14 @@ class Supervisor:
             gc.freeze()
             await self._ended.wait()
             raise asyncio.CancelledError
+
+    def _parts(self) -> list[wire.Message]:
+        control_plane: wire.Message = {
+            "name": "control plane",
+            "running": self._control_plane is not None,
+            "restarts": self._restarts,
+        }
+        return [control_plane, *self._node.parts]
 
     async def _end_with_state(self) -> None:
         """A node whose state directory is gone can no longer be found by `down`: it ends itself."""
@@ -136,6 +147,7 @@ class Supervisor:
             self._control_plane = await self._start_control_plane()
             status = await self._control_plane.wait()
             self._control_plane = None
+            self._restarts += 1
             logger.error("the control plane ended with status %s and is started again", status)
             lived = asyncio.get_running_loop().time() - started
             pause = 0.2 if lived > 10 else min(pause * 2, 10.0)

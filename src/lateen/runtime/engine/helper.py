@@ -6,7 +6,7 @@ answers with a directory that holds the image's files. Whoever takes over the no
 manifests, can make the engine pull an image, and nothing else.
 
 It is a fork that waits. Every request gets a fork of its own, which loads what it needs, answers,
-and ends.
+and ends. Another one does nothing but start it again when it ends.
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ from lateen.runtime.node import privileges, process, wire
 MAX_WORKERS = 4
 """Images that are fetched or unpacked at the same time."""
 _STOP_SECONDS = 3.0
+_FIRST_PAUSE = 0.1
+_LONGEST_PAUSE = 10.0
+_STEADY = 10.0
+"""Seconds after which the next pause is the first one again."""
 
 
 def fork_helper(channel: socket.socket, choice: str) -> int:
@@ -33,7 +37,7 @@ def fork_helper(channel: socket.socket, choice: str) -> int:
         return pid
     try:
         process.close_all_but([channel.fileno()])
-        serve(channel, choice)
+        keep(channel, choice)
     except BaseException as error:
         with contextlib.suppress(BaseException):
             sys.stderr.write(f"lateen engine: {error!r}\n")
@@ -41,9 +45,35 @@ def fork_helper(channel: socket.socket, choice: str) -> int:
     os._exit(0)
 
 
-def serve(channel: socket.socket, choice: str) -> None:
-    """Answers until the node has gone; takes what is still being fetched with it."""
+def keep(channel: socket.socket, choice: str) -> NoReturn:
+    """Has `serve` run, and run again whenever it was killed, until the node has gone."""
+    privileges.set_process_name("lateen-keep")
+    privileges.die_with_parent(signal.SIGTERM)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    pause, again = _FIRST_PAUSE, False
+    while True:
+        began = time.monotonic()
+        pid = os.fork()
+        if pid == 0:
+            serve(channel, choice, again=again)
+        if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0:
+            os._exit(0)
+        lived = time.monotonic() - began
+        pause = _FIRST_PAUSE if lived > _STEADY else min(2 * pause, _LONGEST_PAUSE)
+        sys.stderr.write(f"lateen engine: ended after {lived:.1f} s and is started again\n")
+        sys.stderr.flush()
+        time.sleep(pause)
+        again = True
+
+
+def serve(channel: socket.socket, choice: str, *, again: bool = False) -> None:
+    """Answers until the node has gone; takes what is still being fetched with it. ``again``: what
+    was asked of an earlier one gets no answer, and the node is told so."""
     privileges.set_process_name("lateen-engine")
+    if again:
+        with contextlib.suppress(wire.ChannelClosed, OSError):
+            wire.send(channel, {"event": "restarted"})
     # A group of its own, with all commands that it starts.
     os.setpgid(0, 0)
     privileges.die_with_parent(signal.SIGTERM)

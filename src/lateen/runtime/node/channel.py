@@ -67,6 +67,12 @@ class Channel:
             raise OSError(wire.number(reply, "errno"), wire.text(reply, "error"))
         return reply, received
 
+    def fail_waiting(self, error: OSError) -> None:
+        """Requests that wait get no answer any more."""
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(error)
+
     def close(self) -> None:
         """Closes this end; waiting requests fail."""
         if self.closed:

@@ -60,7 +60,8 @@ class Forwarder:
         self._handlers: dict[int, Callable[[int], None]] = {}
         self._published: dict[str, socket.socket] = {}
         self._pending: dict[int, socket.socket] = {}
-        self._next_request = 0
+        # Answers to what an earlier forwarder asked the gateway may still come.
+        self._next_request = int.from_bytes(os.urandom(5)) << 8
         self._open = 0
         self._own: set[tuple[str, int]] = set()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ from lateen.runtime.engine.errors import EngineAbsent
 from lateen.runtime.node import wire
 from lateen.runtime.node.channel import Channel
 from lateen.runtime.node.errors import CommandNotFoundError, NodeError, PortTakenError, SandboxError
+from lateen.runtime.node.forwarding import Forwarding
 from lateen.runtime.node.logs import open_log
 from lateen.runtime.node.sandbox import Process, Sandbox, open_socket
 from lateen.runtime.node.services import ServiceTable, service_changes
@@ -40,9 +42,10 @@ class Node:
         self._directory = directory
         self._launcher = Channel(launcher, self._on_event)
         self._gateway = Channel(gateway)
-        self._engine = Channel(engine) if engine is not None else None
+        self._engine = Channel(engine, self._on_engine_event) if engine is not None else None
+        self._engine_restarts = 0
         self._forward_gateway = forward
-        self._forwarder: Channel | None = None
+        self.forwarding = Forwarding(self._start_forwarder)
         self._netlink: Channel | None = None
         self._netlink_lock = asyncio.Lock()
         self._service_lock = asyncio.Lock()
@@ -76,9 +79,7 @@ class Node:
 
     async def set_up(self) -> None:
         """Makes the node's network. Called once, before anything else, by `run_program`."""
-        reply_fds = (await self._role("forwarder", (self._forward_gateway.fileno(),)))[1]
-        self._forwarder = Channel(socket.socket(fileno=reply_fds[0]))
-        self._forward_gateway.close()
+        await self.forwarding.run()
         egress = _EGRESS_PORT if self.config.egress else 0
         await self._ask_netlink(
             {"op": "node", "config": to_json(self.config), "egress_port": egress}, ()
@@ -87,10 +88,42 @@ class Node:
             listener = await open_socket(
                 self._launcher, "", self.config.node_ip, _EGRESS_PORT, udp=False
             )
-            await self._forward({"op": "egress", "key": "egress"}, listener)
+            await self.forwarding.add("egress", {"op": "egress"}, listener)
             # Connections of the node's own processes are redirected to its loopback address.
             own = await open_socket(self._launcher, "", "127.0.0.1", _EGRESS_PORT, udp=False)
-            await self._forward({"op": "egress", "key": "egress-own"}, own)
+            await self.forwarding.add("egress-own", {"op": "egress"}, own)
+
+    async def _start_forwarder(self) -> socket.socket:
+        # Each gets a copy of the channel to the host gateway, which outlives it.
+        _, fds = await self._role("forwarder", (self._forward_gateway.fileno(),))
+        return socket.socket(fileno=fds[0])
+
+    @property
+    def parts(self) -> list[wire.Message]:
+        """The node's own long-running processes: ``name``, whether each is ``running``, and how
+        often it was started again (``restarts``)."""
+        found: list[wire.Message] = [
+            {
+                "name": "forwarder",
+                "running": self.forwarding.running,
+                "restarts": self.forwarding.restarts,
+            }
+        ]
+        if self._engine is not None:
+            found.append(
+                {
+                    "name": "container engine helper",
+                    "running": not self._engine.closed,
+                    "restarts": self._engine_restarts,
+                }
+            )
+        return found
+
+    def _on_engine_event(self, message: wire.Message) -> None:
+        if message.get("event") == "restarted" and self._engine is not None:
+            self._engine_restarts += 1
+            words = "the process that asks the container engine was started again"
+            self._engine.fail_waiting(OSError(errno.EAGAIN, words))
 
     async def ready(self, info: Mapping[str, object]) -> None:
         """Tells whoever launched the node that it serves; ``info`` is what `wait_ready` returns."""
@@ -167,10 +200,9 @@ class Node:
             raise kind(str(error.strerror), hint if kind is PortTakenError else "") from error
         listener = socket.socket(fileno=fds[0])
         bound = int(listener.getsockname()[1])
-        published = Published(address, bound, self._forward)
-        await self._forward(
-            {"op": "publish", "key": published.key, "address": ip, "port": port}, listener
-        )
+        published = Published(address, bound, self.forwarding.remove)
+        message: wire.Message = {"op": "publish", "address": ip, "port": port}
+        await self.forwarding.add(published.key, message, listener)
         return published
 
     async def open_host_udp(self, address: str = "", port: int = 0) -> socket.socket:
@@ -280,28 +312,14 @@ class Node:
                     if attempt == 2:
                         raise OSError(5, "the netlink worker ended") from None
 
-    async def _forward(self, message: wire.Message, listener: socket.socket | None) -> None:
-        if self._forwarder is None:
-            raise NodeError("the forwarder is not running")
-        if listener is None:
-            await self._forwarder.request(message)
-            return
-        with listener:
-            await self._forwarder.request(message, (listener.fileno(),))
-
 
 class Published:
     """A port of the machine that leads into the mesh."""
 
-    def __init__(
-        self,
-        address: str,
-        port: int,
-        forward: Callable[[wire.Message, socket.socket | None], Awaitable[None]],
-    ) -> None:
+    def __init__(self, address: str, port: int, remove: Callable[[str], Awaitable[None]]) -> None:
         self.address = address
         self.port = port
-        self._forward = forward
+        self._remove = remove
 
     @property
     def key(self) -> str:
@@ -310,7 +328,7 @@ class Published:
 
     async def close(self) -> None:
         """Stops listening; connections that exist go on."""
-        await self._forward({"op": "close", "key": self.key}, None)
+        await self._remove(self.key)
 
 
 def default_hosts(spec: SandboxSpec) -> str:
