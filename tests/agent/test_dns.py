@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import socket
 import struct
+import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import pytest
 
 from lateen.agent import dns_message as wire
 from lateen.agent.dns import ClusterDns
+from lateen.agent.dns_datagrams import spread_by_source
+from lateen.agent.dns_shares import Connections, Forwards, Rates
 from lateen.agent.forward import Forwarder, NoResolverError, machine_resolvers, resolvers_of
 from tests.agent.objects import pod, service, service_entry
 
@@ -63,7 +69,7 @@ async def tcp(port: int, *messages: bytes) -> list[bytes]:
 @contextlib.asynccontextmanager
 async def serving(dns: ClusterDns, **options: Any) -> AsyncIterator[int]:
     datagrams, streams, port = pair()
-    task = asyncio.create_task(dns.serve(datagrams, streams, **options))
+    task = asyncio.create_task(dns.serve([datagrams], streams, **options))
     await asyncio.sleep(0)
     try:
         yield port
@@ -267,3 +273,116 @@ def test_resolv_conf() -> None:
     text = "# x\nnameserver 192.0.2.1\nsearch a b\nnameserver fe80::1%eth0\nnameserver bad\n"
     assert resolvers_of(text) == ("192.0.2.1", "fe80::1%eth0")
     assert machine_resolvers(__import__("pathlib").Path("/nonexistent")) == ("127.0.0.1",)
+
+
+def test_a_client_may_ask_so_often_and_others_as_well() -> None:
+    rates = Rates(rate=10.0, burst=5.0)
+    assert [rates.take("a", 0.0) for _ in range(7)] == [True] * 5 + [False] * 2
+    assert rates.take("b", 0.0)
+    assert rates.wait("a") == pytest.approx(0.1)
+    assert rates.take("a", 0.11)
+    assert not rates.take("a", 0.11)
+
+
+def test_one_client_cannot_take_all_places_with_the_machines_resolvers() -> None:
+    forwards = Forwards(each=2, total=3)
+    assert [forwards.begin("a") for _ in range(3)] == [True, True, False]
+    assert forwards.begin("b")
+    assert not forwards.begin("c")
+    forwards.end("a")
+    assert forwards.begin("c")
+
+
+def test_idle_connections_make_room() -> None:
+    closed: list[str] = []
+    connections = Connections(each=2, total=3)
+    for client, name in (("a", "a1"), ("a", "a2"), ("b", "b1")):
+        connections.add(client, name, partial(closed.append, name))
+    connections.used("a", "a1")
+    connections.add("a", "a3", partial(closed.append, "a3"))
+    assert closed == ["a2"]
+    connections.add("c", "c1", partial(closed.append, "c1"))
+    assert closed == ["a2", "a1"]
+    connections.remove("c", "c1")
+    assert len(connections) == 2
+
+
+async def test_silent_connections_keep_no_others_out() -> None:
+    query = wire.query_message("reviews.default.svc.cluster.local", wire.TYPE_A, 4711)
+    async with serving(cluster(REVIEWS)) as port:
+        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(300)]
+        assert wire.answers_query((await tcp(port, query))[0], query)
+        for _, writer in silent:
+            writer.close()
+
+
+async def test_each_source_address_has_a_socket_of_its_own() -> None:
+    sockets, port = [], 0
+    for _ in range(7):
+        one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        one.bind(("127.0.0.1", port))
+        port = one.getsockname()[1]
+        sockets.append(one)
+    try:
+        spread_by_source(sockets)
+        for last in range(1, 10):
+            address = f"127.0.0.{last}"
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+                client.bind((address, 0))
+                for _ in range(3):
+                    client.sendto(b"x", ("127.0.0.1", port))
+            wanted = int(ipaddress.ip_address(address)) % len(sockets)
+            for _ in range(3):
+                assert sockets[wanted].recvfrom(10, socket.MSG_DONTWAIT)[1][0] == address
+    finally:
+        for one in sockets:
+            one.close()
+
+
+@pytest.mark.timeout(30)
+async def test_a_flood_from_one_address_loses_no_question_of_another() -> None:
+    """The flood of a whole second fills its own socket; the other address is answered at once."""
+    query = wire.query_message("reviews.default.svc.cluster.local", wire.TYPE_A, 4711)
+    sockets, port = [], 0
+    for _ in range(8):
+        one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        one.bind(("127.0.0.1", port))
+        port = one.getsockname()[1]
+        sockets.append(one)
+    stream = bound(socket.SOCK_STREAM)
+    stream.listen()
+    task = asyncio.create_task(cluster(REVIEWS).serve(sockets, stream))
+    await asyncio.sleep(0)
+    flood = await asyncio.create_subprocess_exec(sys.executable, "-c", FLOOD, str(port))
+    try:
+        await asyncio.sleep(0.3)
+        waits = []
+        started, used = time.monotonic(), time.process_time()
+        for _ in range(100):
+            began = time.monotonic()
+            assert wire.answers_query(await udp(port, query), query)
+            waits.append(time.monotonic() - began)
+            await asyncio.sleep(0.005)
+        assert sorted(waits)[-2] < 0.1
+        # What is dropped costs little: the event loop has other duties.
+        assert time.process_time() - used < 0.6 * (time.monotonic() - started)
+    finally:
+        flood.kill()
+        await flood.wait()
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+FLOOD = """
+import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("127.0.0.2", 0))
+while True:
+    try:
+        s.sendto(b"x" * 40, ("127.0.0.1", int(sys.argv[1])))
+    except OSError:
+        pass
+"""

@@ -9,16 +9,20 @@ the virtual address of the very ServiceEntry it is resolving.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import logging
 import random
 import socket
 import struct
+import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 from lateen.agent import dns_message as wire
+from lateen.agent.dns_datagrams import Datagrams
 from lateen.agent.dns_message import Query, Record
+from lateen.agent.dns_shares import Connections, Forwards, Rates
 from lateen.agent.names import Answer, NameTable, reverse_address
 
 Forward = Callable[[bytes], Awaitable[bytes]]
@@ -28,9 +32,6 @@ CLUSTER_TTL = 5
 MESH_HOST_TTL = 30
 """The same for ServiceEntry hosts, whose addresses stay."""
 FORWARD_TIMEOUT = 6.0
-MAXIMUM_FORWARDS = 512
-"""Questions waiting for the machine's resolvers at one time; more are answered SERVFAIL."""
-MAXIMUM_CONNECTIONS = 256
 IDLE_SECONDS = 10.0
 _ALIAS_DEPTH = 8
 _LOCAL_NETWORKS = ("10.96.0.0/16", "10.244.0.0/16", "240.240.0.0/16")
@@ -58,7 +59,9 @@ class ClusterDns:
         self._networks = tuple(ipaddress.ip_network(network) for network in networks)
         self._soa = wire.authority_record(self.table.domain, CLUSTER_TTL)
         self._waiting: set[asyncio.Task[None]] = set()
-        self._connections = 0
+        self._rates = Rates()
+        self._forwards = Forwards()
+        self._connections = Connections()
 
     def apply(self, verb: str, raw: dict[str, Any]) -> None:
         """Take in a change of a Service, Pod, ServiceEntry or EndpointSlice (raw object).
@@ -78,13 +81,15 @@ class ClusterDns:
             )
 
     async def serve(
-        self, udp: socket.socket, tcp: socket.socket, *, mesh_hosts: bool = True
+        self, udp: Sequence[socket.socket], tcp: socket.socket, *, mesh_hosts: bool = True
     ) -> None:
-        """Answer on a bound UDP and a bound TCP socket until cancelled; closes both then."""
-        loop = asyncio.get_running_loop()
-        transport, _ = await loop.create_datagram_endpoint(
-            lambda: _Datagrams(self, mesh_hosts), sock=udp
-        )
+        """Answer on bound UDP sockets, which share a port, and a bound TCP socket until cancelled;
+        closes all then."""
+
+        def answer(source: socket.socket, message: bytes, sender: tuple[str, int]) -> None:
+            self._datagram(source, message, sender, mesh_hosts)
+
+        datagrams = Datagrams(udp, self._rates, answer)
         try:
             server = await asyncio.start_server(
                 lambda reader, writer: self._connection(reader, writer, mesh_hosts), sock=tcp
@@ -92,7 +97,7 @@ class ClusterDns:
             async with server:
                 await server.serve_forever()
         finally:
-            transport.close()
+            datagrams.close()
             for task in list(self._waiting):
                 task.cancel()
 
@@ -191,46 +196,42 @@ class ClusterDns:
         )
 
     def _datagram(
-        self,
-        transport: asyncio.DatagramTransport,
-        message: bytes,
-        address: tuple[str, int],
-        mesh_hosts: bool,
+        self, source: socket.socket, message: bytes, sender: tuple[str, int], mesh_hosts: bool
     ) -> None:
-        ready = self._local(message, address[0], udp=True, mesh_hosts=mesh_hosts)
+        client = sender[0]
+        ready = self._local(message, client, udp=True, mesh_hosts=mesh_hosts)
         if isinstance(ready, _Pending):
-            if len(self._waiting) >= MAXIMUM_FORWARDS:
+            if not self._forwards.begin(client):
                 ready = wire.response(ready.query, wire.SERVER_FAILURE, authoritative=False)
             else:
-                task = asyncio.ensure_future(self._send_later(transport, ready, address))
+                task = asyncio.ensure_future(self._send_later(source, ready, sender))
                 self._waiting.add(task)
                 task.add_done_callback(self._waiting.discard)
+                task.add_done_callback(lambda _: self._forwards.end(client))
                 return
         if ready is not None:
-            transport.sendto(ready, address)
+            _send(source, ready, sender)
 
     async def _send_later(
-        self, transport: asyncio.DatagramTransport, pending: _Pending, address: tuple[str, int]
+        self, source: socket.socket, pending: _Pending, sender: tuple[str, int]
     ) -> None:
-        reply = await self._remote(pending)
-        if not transport.is_closing():
-            transport.sendto(reply, address)
+        _send(source, await self._remote(pending), sender)
 
     async def _connection(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, mesh_hosts: bool
     ) -> None:
         """One TCP connection (RFC 7766): queries are answered in their order."""
-        if self._connections >= MAXIMUM_CONNECTIONS:
-            writer.close()
-            return
-        self._connections += 1
         client = str((writer.get_extra_info("peername") or ("",))[0])
+        self._connections.add(client, writer, writer.transport.abort)
         try:
             while True:
                 async with asyncio.timeout(IDLE_SECONDS):
                     (size,) = struct.unpack("!H", await reader.readexactly(2))
                     message = await reader.readexactly(size)
-                reply = await self.answer(message, client, mesh_hosts=mesh_hosts)
+                self._connections.used(client, writer)
+                while not self._rates.take(client, time.monotonic()):
+                    await asyncio.sleep(self._rates.wait(client))
+                reply = await self._stream_answer(message, client, mesh_hosts)
                 if reply is None:
                     return
                 writer.write(struct.pack("!H", len(reply)) + reply)
@@ -239,8 +240,19 @@ class ClusterDns:
         except (OSError, EOFError, TimeoutError):
             return  # the client left, or holds the connection without using it
         finally:
-            self._connections -= 1
+            self._connections.remove(client, writer)
             writer.close()
+
+    async def _stream_answer(self, message: bytes, client: str, mesh_hosts: bool) -> bytes | None:
+        ready = self._local(message, client, udp=False, mesh_hosts=mesh_hosts)
+        if not isinstance(ready, _Pending):
+            return ready
+        if not self._forwards.begin(client):
+            return wire.response(ready.query, wire.SERVER_FAILURE, authoritative=False)
+        try:
+            return await self._remote(ready)
+        finally:
+            self._forwards.end(client)
 
 
 class _Pending:
@@ -258,20 +270,10 @@ class _Pending:
         self.limit = limit
 
 
-class _Datagrams(asyncio.DatagramProtocol):
-    """The UDP side."""
-
-    def __init__(self, server: ClusterDns, mesh_hosts: bool) -> None:
-        self._server = server
-        self._mesh_hosts = mesh_hosts
-        self._transport: asyncio.DatagramTransport | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.DatagramTransport", transport)
-
-    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        assert self._transport is not None
-        self._server._datagram(self._transport, data, addr, self._mesh_hosts)
+def _send(source: socket.socket, reply: bytes, address: tuple[str, int]) -> None:
+    # The client asks again when its answer is lost: a queue that is full, or a pod that is gone.
+    with contextlib.suppress(OSError):
+        source.sendto(reply, address)
 
 
 _ADDRESS_TYPES = (wire.TYPE_A, wire.TYPE_AAAA, wire.TYPE_ANY)

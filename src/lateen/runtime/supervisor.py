@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lateen.agent.dns import ClusterDns
+from lateen.agent.dns_datagrams import SOCKETS
 from lateen.agent.forward import Forwarder, machine_resolvers
 from lateen.runtime.agent_server import AgentServer
 from lateen.runtime.cache import ObjectCache
@@ -226,7 +227,7 @@ class Supervisor:
         forward = Forwarder(machine_resolvers(), node.open_host_udp, node.connect_host)
         dns = ClusterDns(forward, DOMAIN)
         for address, mesh_hosts in ((DNS_ADDRESS, True), (PLAIN_DNS_ADDRESS, False)):
-            udp = await node.open_socket(address, 53, udp=True)
+            udp = await node.open_shared_udp(address, 53, SOCKETS)
             tcp = await node.open_socket(address, 53)
             tasks.create_task(dns.serve(udp, tcp, mesh_hosts=mesh_hosts))
         return dns

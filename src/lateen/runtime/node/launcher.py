@@ -248,34 +248,49 @@ class Launcher:
         return {}, ()
 
     def _socket(self, message: wire.Message, _fds: list[int]) -> _Reply:
-        """Opens a socket in a sandbox's network (or the node's, for an empty name)."""
+        """Opens a socket in a sandbox's network (or the node's, for an empty name), or ``count``
+        of them that share their port (SO_REUSEPORT)."""
         name = wire.text(message, "sandbox")
         if name:
             ns.setns(self._pods.get(name).net, ns.CLONE_NEWNET)
+        count = min(wire.number(message, "count", 1), wire.MAX_FDS - 1)
+        share = bool(message.get("share"))
+        opened: list[int] = []
         try:
-            kind = socket.SOCK_DGRAM if message.get("udp") else socket.SOCK_STREAM
-            opened = socket.socket(wire.number(message, "family"), kind)
-            try:
-                opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                mark = wire.number(message, "mark")
-                if mark:
-                    opened.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
-                address = wire.text(message, "address")
-                if address:
-                    opened.bind((address, wire.number(message, "port")))
-                    if kind == socket.SOCK_STREAM:
-                        opened.listen(128)
-            except OSError as error:
-                opened.close()
-                raise OSError(
-                    error.errno, f"{message.get('address')}:{message.get('port')}: {error.strerror}"
-                ) from error
+            while len(opened) < count:
+                opened.append(self._open(message, share=share))
+        except OSError:
+            for fd in opened:
+                os.close(fd)
+            raise
         finally:
             if name:
                 ns.setns(self._own_net, ns.CLONE_NEWNET)
-        return {}, (opened.detach(),)
+        return {}, tuple(opened)
 
     # Parts of the above
+
+    def _open(self, message: wire.Message, *, share: bool) -> int:
+        kind = socket.SOCK_DGRAM if message.get("udp") else socket.SOCK_STREAM
+        opened = socket.socket(wire.number(message, "family"), kind)
+        try:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if share:
+                opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            mark = wire.number(message, "mark")
+            if mark:
+                opened.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
+            address = wire.text(message, "address")
+            if address:
+                opened.bind((address, wire.number(message, "port")))
+                if kind == socket.SOCK_STREAM:
+                    opened.listen(128)
+        except OSError as error:
+            opened.close()
+            raise OSError(
+                error.errno, f"{message.get('address')}:{message.get('port')}: {error.strerror}"
+            ) from error
+        return opened.detach()
 
     def _identity(self, message: wire.Message) -> tuple[int | None, int | None]:
         """Uid and gid to switch to; None means the node's own."""

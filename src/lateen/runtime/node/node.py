@@ -17,7 +17,7 @@ from lateen.runtime.node.channel import Channel
 from lateen.runtime.node.errors import CommandNotFoundError, NodeError, PortTakenError, SandboxError
 from lateen.runtime.node.forwarding import Forwarding
 from lateen.runtime.node.logs import open_log
-from lateen.runtime.node.sandbox import Process, Sandbox, open_socket
+from lateen.runtime.node.sandbox import Process, Sandbox, open_shared_udp, open_socket
 from lateen.runtime.node.services import ServiceTable, service_changes
 from lateen.runtime.node.spec import PROXY_USER, NodeConfig, ProcessSpec, SandboxSpec, to_json
 
@@ -263,6 +263,10 @@ class Node:
     async def open_socket(self, address: str, port: int, *, udp: bool = False) -> socket.socket:
         """A bound (TCP: listening), non-blocking socket in the node's network."""
         return await open_socket(self._launcher, "", address, port, udp=udp)
+
+    async def open_shared_udp(self, address: str, port: int, count: int) -> list[socket.socket]:
+        """UDP sockets of the node's network that share a port (see `sandbox.open_shared_udp`)."""
+        return await open_shared_udp(self._launcher, address, port, count)
 
     # Inside
 

@@ -241,6 +241,35 @@ async def open_socket(
     return opened
 
 
+async def open_shared_udp(
+    launcher: Channel, address: str, port: int, count: int
+) -> list[socket.socket]:
+    """``count`` UDP sockets of the node's network, non-blocking, that share an address and port.
+
+    Raises `SandboxError`.
+    """
+    opened: list[socket.socket] = []
+    while len(opened) < count:
+        request: wire.Message = {
+            "op": "socket",
+            "sandbox": "",
+            "family": int(socket.AF_INET),
+            "udp": True,
+            "address": address,
+            "port": port,
+            "share": True,
+            "count": min(count - len(opened), wire.MAX_FDS - 1),
+        }
+        try:
+            _, fds = await launcher.request(request)
+        except OSError as error:
+            raise SandboxError(f"node: {error.strerror}") from error
+        opened += [socket.socket(fileno=fd) for fd in fds]
+    for item in opened:
+        item.setblocking(False)
+    return opened
+
+
 def _start_error(what: str, error: OSError, where: str) -> SandboxError:
     text = f"{what}: {error.strerror}"
     if error.errno in (2, 13) and "volume" not in text and "mount" not in text:
