@@ -140,3 +140,12 @@ def test_an_enum_number_is_understood_and_warned_of() -> None:
     assert [finding.rule for finding in result.findings] == ["LT0013"]
     raw = to_raw(result.resources[0])
     assert '"ISTIO_MUTUAL"' in json.dumps(raw)
+
+
+def test_an_istio_operator_needs_no_metadata() -> None:
+    # It is a file for istioctl, and Istio's own examples have none.
+    head = "apiVersion: install.istio.io/v1alpha1\nkind: IstioOperator\n"
+    for metadata in ("", "metadata:\n", "metadata: {}\n", "metadata: {namespace: istio-system}\n"):
+        result = parse_documents(f"{head}{metadata}spec: {{}}\n")
+        assert not result.findings
+        assert result.resources[0].key.name == "installed-state"

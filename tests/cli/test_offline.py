@@ -153,3 +153,16 @@ def test_a_mesh_configuration_with_an_error_starts_nothing(tmp_path: Path) -> No
     assert "mesh.yaml:2:3: must be a whole number" in done.stdout
     assert "nothing was started" in done.stderr
     assert not (tmp_path / "state").exists()
+
+
+def test_a_host_may_be_a_service_of_other_files(tmp_path: Path) -> None:
+    # A ServiceEntry beside it says nothing about the Services of the cluster.
+    entry = """---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: api}
+spec: {hosts: [api.example.com], ports: [{number: 80, name: http, protocol: HTTP}], resolution: DNS}
+"""
+    result = lateen("validate", "-f", "-", stdin=GOOD + entry)
+    assert result.returncode == 0, result.stdout
+    assert "[LT2003]" in result.stdout

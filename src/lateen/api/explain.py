@@ -46,7 +46,8 @@ def explain(
 ) -> tuple[object, list[Problem]]:
     """``raw`` as ``struct`` can take it, and all problems on the way.
 
-    ``lenient`` drops explicit nulls everywhere (built-in kinds), otherwise only in ``metadata``.
+    An explicit null of a field is an absent field. ``lenient`` (built-in kinds) also drops nulls
+    in lists, and takes them for empty text in maps, which otherwise is so only in ``metadata``.
     """
     walker = _Walker(lenient)
     value = walker.walk(raw, _type_info(struct), ())
@@ -144,7 +145,6 @@ class _Walker:
             return value
         fields = _fields(info.cls)
         result: dict[str, object] = {}
-        tolerant = self.lenient or path[:1] == ("metadata",)
         for key, item in value.items():
             name = key
             if key in _SECOND_NAMES and _SECOND_NAMES[key] in fields:
@@ -156,7 +156,8 @@ class _Walker:
                 if info.forbid_unknown_fields:
                     self.unknown(name, fields, path)
                 continue
-            if item is None and (tolerant or _takes_nothing(field)):
+            if item is None:
+                # A Kubernetes API server drops it before it validates an object of any kind.
                 continue
             result[name] = self.walk(item, field.type, (*path, name))
         for name, field in fields.items():
@@ -319,12 +320,6 @@ class _Walker:
         if value is None and not hint:
             hint = "Remove the field or give it a value."
         self.add(reading.WRONG_TYPE, path, f"must be {wanted}, not {_shown(value)}", hint)
-
-
-def _takes_nothing(field: inspect.Field) -> bool:
-    return isinstance(field.type, inspect.UnionType) and any(
-        isinstance(choice, inspect.NoneType) for choice in field.type.types
-    )
 
 
 def _plain(info: inspect.Type) -> inspect.Type:

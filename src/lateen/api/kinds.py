@@ -26,8 +26,9 @@ class KindInfo:
     """One kind of an API group.
 
     ``group`` is empty for the Kubernetes core group. ``versions`` are those accepted when read,
-    ``storage_version`` the one objects are kept and shown in. ``lenient`` kinds treat an explicit
-    ``null`` as an absent field, as Kubernetes does for built-in kinds but not for custom ones.
+    ``storage_version`` the one objects are kept and shown in. ``lenient`` kinds take an explicit
+    ``null`` also in lists and maps, as Kubernetes does for built-in kinds but not for custom ones.
+    For a field of any kind it is as if the field were absent.
     ``inert`` kinds are read and kept but have no effect in a mesh. ``default_name`` is the name of
     an object that is given without one, where the kind allows that.
     """

@@ -158,6 +158,9 @@ def parse_object(
         return _foreign(api_version, kind, raw, where)
     info, group = known
     metadata = raw.get("metadata")
+    if metadata is None and info.default_name:
+        metadata = {}
+        raw = {**raw, "metadata": metadata}
     if isinstance(metadata, dict):
         if info.namespaced and not metadata.get("namespace"):
             raw = {**raw, "metadata": {**metadata, "namespace": default_namespace}}

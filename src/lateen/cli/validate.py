@@ -107,7 +107,7 @@ _WORKLOADS = {
     *(("batch", kind) for kind in ("Job", "CronJob")),
 }
 _NEEDED = {
-    UNKNOWN_HOST.id: _SERVICES,
+    UNKNOWN_HOST.id: {("", "Service")},
     UNKNOWN_SUBSET.id: _SERVICES,
     UNKNOWN_GATEWAY.id: {(_NETWORKING, "Gateway"), *_SERVICES},
     SELECTS_NOTHING.id: _WORKLOADS,
