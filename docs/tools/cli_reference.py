@@ -15,13 +15,19 @@ PATH = "cli.md"
 _INTRODUCTION = """\
 # The command line
 
-One program, `lateen`. Each command also explains itself: `lateen COMMAND --help`.
+One program, `lateen`. Each command also explains itself: `lateen COMMAND -h`.
 
 - Output is for people; `-o json` and `-o yaml` are for programs. Colours are off when piped.
 - Exit status: `0` good, `1` a finding (an error in a file, a proxy that is behind), `2` wrong
   usage, `3` the environment (no such mesh, no permission). `exec` gives the command's own status.
 - Several meshes can run side by side: `--mesh NAME`, or the variable `LATEEN_MESH`.
 - Objects are named as kubectl does: `KIND/NAME`, with short names (`deploy`, `svc`, `vs`, `dr`).
+- Files are given with `-f`; `-f -` reads standard input. Objects that name no namespace go to that
+  of `-n`, which must exist (`lateen up` makes it).
+- `lateen --install-completion` makes the Tab key complete commands, options, kinds, meshes,
+  namespaces and workloads in bash, zsh, fish and PowerShell; `lateen --show-completion` prints the
+  script instead.
+- A terminal that has only ASCII gets `ok`, `x` and `!` for the marks.
 """
 _GROUPS = {
     "A mesh": ("up", "down", "check", "status"),

@@ -87,7 +87,11 @@ def test_findings_as_json_have_the_documented_shape() -> None:
         (("ps", "--mesh", "Not A Name"), 2, "cannot be the name of a mesh"),
         (("ps", "--mesh", "absent"), 3, "no mesh named absent runs on this machine"),
         (("down", "--mesh", "absent"), 3, "no mesh named absent is on this machine"),
-        (("get", "pods", "--mesh", "absent"), 3, "start one with `lateen up -f FILE`"),
+        (
+            ("get", "pods", "--mesh", "absent"),
+            3,
+            "start one with `lateen up -f FILE --mesh absent`",
+        ),
         (("nonsense",), 2, "No such command 'nonsense'"),
     ],
 )

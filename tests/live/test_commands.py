@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.live.mesh import PROGRAM, ROOT, SAMPLES, Mesh, eventually
 
@@ -188,3 +189,41 @@ def test_apply_says_where_a_mistake_is(bookinfo: Mesh, tmp_path: Path) -> None:
     machine = bookinfo.run("apply", "-f", str(bad), "-o", "json", status=1)
     finding = json.loads(machine.out)["findings"][0]
     assert (finding["line"], finding["severity"]) == (6, "error")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("apply", "-f", "-"),
+        ("get", "pods,vs"),
+        ("get", "svc", "reviews"),
+        ("history", "svc/reviews"),
+        ("ps",),
+        ("status",),
+        ("check",),
+        ("config", "routes", "deploy/sleep"),
+    ],
+    ids=" ".join,
+)
+def test_programs_can_read_what_is_printed(bookinfo: Mesh, words: tuple[str, ...]) -> None:
+    """Also with findings: the object that is applied leads nowhere."""
+    astray = (
+        "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: astray}\n"
+        "spec: {hosts: [astray], http: [{route: [{destination: {host: nowhere}}]}]}\n"
+    )
+    try:
+        bookinfo.apply_text(astray)
+        for form, read in (("json", json.loads), ("yaml", yaml.safe_load)):
+            result = bookinfo.run(*words, "-o", form, stdin=astray, status=None)
+            assert isinstance(read(result.out), dict), result
+    finally:
+        bookinfo.delete_text(astray)
+
+
+def test_a_misspelt_namespace_is_not_made(bookinfo: Mesh) -> None:
+    account = "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: astray}\n"
+    result = bookinfo.run("apply", "-n", "istio-sistem", "-f", "-", stdin=account, status=2)
+    assert "did you mean -n istio-system?" in result.err
+    assert "istio-sistem" not in bookinfo.run("get", "namespaces").out
+    empty = bookinfo.run("apply", "-f", "-", status=2)
+    assert "standard input is empty" in empty.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Any
 
 import typer
@@ -9,15 +10,15 @@ from rich.markup import escape
 
 from lateen.api.parse import to_raw
 from lateen.api.resource import Resource
-from lateen.cli.errors import FINDING
+from lateen.cli.errors import FINDING, USAGE, CommandError
 from lateen.cli.findings import finding_row, print_findings, sort_key, summary
 from lateen.cli.mesh_findings import print_held, print_mesh_finding, warnings_about
 from lateen.cli.mesh_state import connect
 from lateen.cli.options import Files, Mesh, Namespace, Output, Recursive, Timeout, Wait
-from lateen.cli.output import BAD, NOTE, OK, WARN, emit, out, say
+from lateen.cli.output import BAD, NOTE, OK, WARN, emit, out, print_hint, say
 from lateen.cli.validate import all_findings, effect_findings, objects_without_errors
 from lateen.source.client import Client
-from lateen.source.files import read_inputs
+from lateen.source.files import Inputs, read_inputs
 from lateen.source.rules import BEING_DELETED
 
 _MARKS = {"created": OK, "configured": OK, "unchanged": NOTE, "refused": BAD}
@@ -38,6 +39,7 @@ def apply(
     """
     client = connect(mesh)
     inputs = read_inputs(files, recursive=recursive, default_namespace=namespace)
+    _check_namespace(client, inputs, namespace)
     findings = sorted(all_findings(inputs), key=sort_key)
     good = objects_without_errors(inputs, findings)
     findings += sorted(effect_findings(inputs, good), key=sort_key)
@@ -60,8 +62,35 @@ def apply(
         rows = [*(finding_row(f) for f in findings), *later]
         emit({"objects": results, "findings": rows, "wait": waited}, output)
     late = waited is not None and not waited["acknowledged"]
+    if not inputs.resources and not findings:
+        raise CommandError("the files hold no object", "nothing was changed", FINDING)
     if errors or refused or late or not inputs.resources:
         raise typer.Exit(FINDING)
+
+
+def _check_namespace(client: Client, inputs: Inputs, namespace: str) -> None:
+    """Raises `CommandError` when objects would go to a namespace of ``-n`` that does not exist.
+
+    A namespace that an object names itself is made with it; one of the command line may be
+    misspelt.
+    """
+    used = any(resource.key.namespace == namespace for resource in inputs.resources)
+    declared = any(
+        (resource.key.kind, resource.key.name) == ("Namespace", namespace)
+        for resource in inputs.resources
+    )
+    if namespace == "default" or declared or not used:
+        return
+    known = [str(item["metadata"]["name"]) for item in client.get("/api/v1/namespaces")["items"]]
+    if namespace in known:
+        return
+    near = difflib.get_close_matches(namespace, known, n=1)
+    hint = f"did you mean -n {near[0]}? " if near else ""
+    raise CommandError(
+        f"there is no namespace {namespace!r} in this mesh; nothing was changed",
+        f"{hint}A new one is made by a Namespace object, or by metadata.namespace of an object",
+        USAGE,
+    )
 
 
 def send(
@@ -95,8 +124,7 @@ def print_result(result: dict[str, Any]) -> None:
     for finding in said:
         mark = f"{WARN} " if finding["severity"] == "warning" else ""
         out.print(f"    {mark}{escape(finding['message'])}")
-        if finding["hint"]:
-            out.print(f"  [dim]→[/] {escape(finding['hint'])}")
+        print_hint(finding["hint"])
 
 
 def print_wait(waited: dict[str, Any] | None, timeout: float) -> None:
@@ -131,4 +159,4 @@ def print_wait(waited: dict[str, Any] | None, timeout: float) -> None:
         say(WARN, f"not live after {seconds:.3g} s: the control plane has not sent it yet")
     rejected = held or any(laggard.get("rejection") for laggard in laggards)
     what = "what each proxy has and what is held back" if rejected else "what each proxy has"
-    out.print(f"  [dim]→[/] `lateen status` shows {what}")
+    print_hint(f"`lateen status` shows {what}")

@@ -255,10 +255,11 @@ def _why_unready(pod: dict[str, Any]) -> tuple[str, str]:
     if "istio-proxy" in unready:
         return (
             f"{place}/{name} is not ready: its proxy is not",
-            f"lateen logs {name} -n {place} -c istio-proxy; lateen status shows what it was sent",
+            f"`lateen logs {name} -n {place} -c istio-proxy`; "
+            "`lateen status` shows what it was sent",
         )
     which = f": container {', '.join(unready)}" if unready else ""
-    return f"{place}/{name} is not ready{which}", f"lateen logs {name} -n {place}"
+    return f"{place}/{name} is not ready{which}", f"`lateen logs {name} -n {place}`"
 
 
 def _is_ready(pod: dict[str, Any]) -> bool:
@@ -290,7 +291,7 @@ def _why_restarting(pod: dict[str, Any]) -> tuple[str, str]:
     place, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
     return (
         f"{place}/{name} failed and was started again just now",
-        f"lateen logs {name} -n {place}",
+        f"`lateen logs {name} -n {place}`",
     )
 
 

@@ -15,7 +15,7 @@ import typer
 from lateen.cli.errors import ENVIRONMENT, FINDING
 from lateen.cli.mesh_state import MeshState, ended, mesh_state, state_root
 from lateen.cli.options import Mesh, Output
-from lateen.cli.output import BAD, OK, WARN, emit, out, say
+from lateen.cli.output import BAD, OK, WARN, emit, out, say, with_mesh
 from lateen.runtime.agent_client import AgentUnavailable, ask
 from lateen.runtime.limits import machine_limits
 from lateen.runtime.local import running_pid
@@ -228,7 +228,7 @@ def _row(fact: Fact) -> dict[str, str]:
         "check": fact.name,
         "state": fact.state,
         "message": fact.message,
-        "fix": fact.fix,
+        "fix": with_mesh(fact.fix),
     }
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
+from lateen.cli.completion import config_words, pods
 from lateen.cli.errors import USAGE, CommandError
 from lateen.cli.mesh_state import connect, mesh_state, not_running
 from lateen.cli.options import Mesh, Namespace, Output
@@ -22,8 +23,10 @@ KINDS = ("clusters", "listeners", "routes", "endpoints", "secrets", "all")
 
 
 def config(
-    what: Annotated[str, typer.Argument(help=" | ".join(KINDS))],
-    target: Annotated[str, typer.Argument(metavar="WORKLOAD", help="POD, deploy/NAME ...")],
+    what: Annotated[str, typer.Argument(help=" | ".join(KINDS), autocompletion=config_words)],
+    target: Annotated[
+        str, typer.Argument(metavar="WORKLOAD", help="POD, deploy/NAME ...", autocompletion=pods)
+    ],
     mesh: Mesh = "default",
     namespace: Namespace = "default",
     output: Output = "text",

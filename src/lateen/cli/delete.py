@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from lateen.api.findings import Finding, Severity
+from lateen.cli.completion import objects
 from lateen.cli.errors import FINDING, USAGE, CommandError
 from lateen.cli.findings import print_findings
 from lateen.cli.kinds import Reference, resolve
@@ -23,7 +24,10 @@ POLL_SECONDS = 0.1
 
 def delete(
     arguments: Annotated[
-        list[str] | None, typer.Argument(help="KIND NAME..., or KIND/NAME...", metavar="OBJECT")
+        list[str] | None,
+        typer.Argument(
+            help="KIND NAME..., or KIND/NAME...", metavar="OBJECT", autocompletion=objects
+        ),
     ] = None,
     files: Annotated[
         list[str] | None, typer.Option("-f", "--filename", help="Delete what these files name.")

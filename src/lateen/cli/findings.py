@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from lateen.api.findings import Finding, Severity
 from lateen.api.locate import excerpt
-from lateen.cli.output import BAD, NOTE, WARN, out
+from lateen.cli.output import BAD, NOTE, WARN, out, print_hint
 
 MOST_SHOWN = 100
 """Findings that are printed; whoever has more mends these first."""
@@ -49,8 +49,7 @@ def print_finding(finding: Finding, text: str | None = None, to: Console = out) 
     if text is not None and finding.line:
         for line in excerpt(text, finding.line, finding.column).splitlines():
             to.print(f"    [dim]{escape(line)}[/]")
-    if hint:
-        to.print(f"  [dim]→[/] {escape(hint)}")
+    print_hint(hint, to)
 
 
 def shortened(text: str) -> str:

@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 
 from lateen.cli.columns import columns_of
+from lateen.cli.completion import objects
 from lateen.cli.errors import FINDING, USAGE, CommandError
 from lateen.cli.kinds import Kind, Reference, resolve
 from lateen.cli.mesh_state import connect
@@ -20,7 +21,12 @@ from lateen.source.client import ApiError, Client
 
 def get(
     arguments: Annotated[
-        list[str], typer.Argument(metavar="OBJECT", help="KIND[,KIND] [NAME...] or KIND/NAME...")
+        list[str],
+        typer.Argument(
+            metavar="OBJECT",
+            help="KIND[,KIND] [NAME...] or KIND/NAME...",
+            autocompletion=objects,
+        ),
     ],
     mesh: Mesh = "default",
     namespace: Namespace = "default",
@@ -61,7 +67,7 @@ def get(
 
 
 def history(
-    reference: Annotated[str, typer.Argument(metavar="KIND/NAME")],
+    reference: Annotated[str, typer.Argument(metavar="KIND/NAME", autocompletion=objects)],
     mesh: Mesh = "default",
     namespace: Namespace = "default",
     output: Output = "text",

@@ -19,8 +19,8 @@ from rich.table import Table
 from rich.text import Text
 
 from lateen.cli.columns import pod_phase, pod_ready, pod_restarts
-from lateen.cli.mesh_state import DEFAULT_MESH, MeshState
-from lateen.cli.output import NOTE, OK, out, say
+from lateen.cli.mesh_state import MeshState
+from lateen.cli.output import DEFAULT_MESH, NOTE, OK, out, say
 from lateen.runtime.agent_client import AgentRefused, AgentUnavailable, http_get
 from lateen.runtime.local import running_pid
 from lateen.source.client import ApiError, ApiUnavailable, Client

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from lateen import __version__
+from lateen.cli.completion import words_so_far
 from lateen.cli.errors import ENVIRONMENT, USAGE, CommandError
 
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -43,7 +44,7 @@ def build(words: list[str]) -> typer.Typer:
     """The program with the one command that ``words`` call, or with all of them for the help."""
     app = typer.Typer(
         no_args_is_help=True,
-        add_completion=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
         help="A complete service mesh: Istio's YAML, stock Envoy, on this machine.",
@@ -59,7 +60,7 @@ def build(words: list[str]) -> typer.Typer:
             settings["context_settings"] = {
                 "ignore_unknown_options": True,
                 "allow_interspersed_args": False,
-                "help_option_names": ["--help"] if name == "exec" else [],
+                "help_option_names": ["-h", "--help"] if name == "exec" else [],
             }
         target = getattr(importlib.import_module(f"lateen.cli.{module}"), function)
         app.command(name, short_help=summary, **settings)(target)
@@ -89,17 +90,18 @@ def run() -> None:
 
 
 def _run() -> int:
-    from lateen.cli.output import complain
+    from lateen.cli.output import complain, write_anything
     from lateen.source.client import ApiError, ApiUnavailable
     from lateen.source.files import InputError
 
+    write_anything()
     try:
-        build(sys.argv[1:])()
+        build(words_so_far() or sys.argv[1:])()
     except CommandError as error:
         complain(str(error), error.hint)
         return error.status
     except InputError as error:
-        complain(str(error), "check the path given with -f")
+        complain(str(error), error.hint)
         return USAGE
     except ApiUnavailable as error:
         complain(str(error), "is the mesh running? `lateen up -f FILE` starts one")

@@ -13,9 +13,9 @@ from typing import Annotated, Any
 import typer
 
 from lateen.cli.errors import ENVIRONMENT, FINDING, USAGE, CommandError
-from lateen.cli.mesh_state import DEFAULT_MESH, MeshState, mesh_state, meshes, not_running
+from lateen.cli.mesh_state import MeshState, mesh_state, meshes, not_running
 from lateen.cli.options import Mesh, Namespace, Recursive
-from lateen.cli.output import NOTE, OK, WARN, complain, say
+from lateen.cli.output import DEFAULT_MESH, NOTE, OK, WARN, complain, say
 from lateen.runtime.local import MeshRunning, NodeOptions, RunningNode, start, stop
 from lateen.runtime.node.errors import NodeError
 

@@ -9,7 +9,7 @@ from typing import Any
 from rich.markup import escape
 
 from lateen.api.locate import locate
-from lateen.cli.output import BAD, NOTE, WARN, out, say
+from lateen.cli.output import BAD, NOTE, WARN, out, print_hint, say
 from lateen.source.client import Client
 from lateen.translate.rules import NO_EFFECT_YET, NOT_ENFORCED
 
@@ -47,8 +47,7 @@ def print_mesh_finding(finding: dict[str, Any]) -> None:
     rule = f" [dim]\\[{finding['rule']}][/]" if finding.get("rule") else ""
     mark = MARKS[finding["severity"]]
     out.print(f"{mark} {escape(where)}{escape(name)}{escape(finding['message'])}{rule}")
-    if finding.get("hint"):
-        out.print(f"  [dim]→[/] {escape(finding['hint'])}")
+    print_hint(finding.get("hint") or "")
 
 
 def _place(finding: dict[str, Any]) -> str:

@@ -13,7 +13,6 @@ from lateen.cli.errors import USAGE, CommandError
 from lateen.runtime.local import running_pid
 from lateen.source.client import ApiUnavailable, Client
 
-DEFAULT_MESH = "default"
 _NAME = re.compile(r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")
 
 

@@ -22,6 +22,8 @@ import typer
 from rich.markup import escape
 
 from lateen.cli.columns import pod_phase, pod_ready, pod_restarts
+from lateen.cli.completion import pods as offer_pods
+from lateen.cli.completion import workloads
 from lateen.cli.errors import FINDING, USAGE, CommandError
 from lateen.cli.kinds import Reference, resolve
 from lateen.cli.mesh_state import connect, mesh_state, not_running
@@ -74,7 +76,12 @@ def ps(
 
 
 def logs(
-    target: Annotated[str, typer.Argument(metavar="POD", help="POD, deploy/NAME, KIND/NAME")],
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="POD", help="POD, deploy/NAME, KIND/NAME", autocompletion=offer_pods
+        ),
+    ],
     mesh: Mesh = "default",
     namespace: Namespace = "default",
     container: Annotated[
@@ -114,7 +121,10 @@ def logs(
 
 def exec_(
     arguments: Annotated[
-        list[str], typer.Argument(metavar="POD [--] COMMAND...", help="POD or deploy/NAME")
+        list[str],
+        typer.Argument(
+            metavar="POD [--] COMMAND...", help="POD or deploy/NAME", autocompletion=offer_pods
+        ),
     ],
     mesh: Mesh = "default",
     namespace: Namespace = "default",
@@ -184,7 +194,7 @@ def _exec_options(words: list[str]) -> ExecOptions:
 
 
 def restart(
-    targets: Annotated[list[str], typer.Argument(metavar="KIND/NAME...")],
+    targets: Annotated[list[str], typer.Argument(metavar="KIND/NAME...", autocompletion=workloads)],
     mesh: Mesh = "default",
     namespace: Namespace = "default",
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Until all are ready.")] = True,
@@ -203,7 +213,7 @@ def restart(
 
 
 def scale(
-    targets: Annotated[list[str], typer.Argument(metavar="KIND/NAME...")],
+    targets: Annotated[list[str], typer.Argument(metavar="KIND/NAME...", autocompletion=workloads)],
     replicas: Annotated[int, typer.Option("--replicas", min=0, help="How many pods.")],
     mesh: Mesh = "default",
     namespace: Namespace = "default",

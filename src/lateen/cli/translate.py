@@ -13,7 +13,7 @@ from lateen.cli.errors import ENVIRONMENT, FINDING, USAGE, CommandError
 from lateen.cli.findings import print_findings, sort_key
 from lateen.cli.kinds import resolve
 from lateen.cli.offline import offline_snapshot
-from lateen.cli.options import Files, Namespace, Output, Recursive
+from lateen.cli.options import DataOutput, Files, Namespace, Recursive
 from lateen.cli.output import emit, err
 from lateen.cli.validate import all_findings, objects_without_errors
 from lateen.envoy.build import resources
@@ -37,7 +37,7 @@ def translate(
     ],
     namespace: Namespace = "default",
     recursive: Recursive = False,
-    output: Output = "yaml",
+    output: DataOutput = "yaml",
     ir: Annotated[
         bool, typer.Option("--ir", help="The explained intermediate form instead of Envoy's.")
     ] = False,
@@ -60,7 +60,7 @@ def translate(
     print_findings(found, inputs.texts.get, err)
     wrong = any(finding.severity is Severity.ERROR for finding in found)
     if ir:
-        emit(ir_data(result), "yaml" if output == "text" else output)
+        emit(ir_data(result), output)
         if wrong:
             raise typer.Exit(FINDING)
         return
@@ -76,7 +76,7 @@ def translate(
         for url, named in built.items()
         if named
     }
-    emit(data, "yaml" if output == "text" else output)
+    emit(data, output)
     if wrong:
         raise typer.Exit(FINDING)
 

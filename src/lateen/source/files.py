@@ -16,12 +16,17 @@ from lateen.api.resource import Provenance, Resource
 
 EXTENSIONS = (".yaml", ".yml", ".json")
 STANDARD_INPUT = "-"
+_NOTHING_READ = "has the command before the pipe written anything? -f FILE reads a file"
 MAXIMUM_FILE = 64 * 1024 * 1024
 """Bytes of one file that are read."""
 
 
 class InputError(Exception):
-    """A path the user gave cannot be read; the message says which and why."""
+    """A path the user gave cannot be read; the message says which and why, ``hint`` what to do."""
+
+    def __init__(self, message: str, hint: str = "check the path given with -f") -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 @dataclass(slots=True)
@@ -61,6 +66,9 @@ def read_inputs(
             continue
         inputs.texts[path] = text
         result = parse_documents(text, path, default_namespace=default_namespace)
+        if path == STANDARD_INPUT and not result.resources and not result.findings:
+            what = "holds no object" if text.strip() else "is empty"
+            raise InputError(f"standard input {what}", _NOTHING_READ)
         inputs.resources += result.resources
         inputs.findings += result.findings
     inputs.findings = with_positions(inputs.findings, inputs.texts.get)
@@ -82,10 +90,11 @@ def read_text(path: str) -> str:
     """A file's text (``-`` is standard input). Raises `InputError`."""
     try:
         if path == STANDARD_INPUT:
-            text = sys.stdin.read(MAXIMUM_FILE + 1)
-            if len(text) > MAXIMUM_FILE:
-                raise InputError(f"standard input is larger than {MAXIMUM_FILE >> 20} MiB")
-            return text.removeprefix("\ufeff")
+            # Like files UTF-8, whatever the locale says.
+            content = sys.stdin.buffer.read(MAXIMUM_FILE + 1)
+            if len(content) > MAXIMUM_FILE:
+                raise InputError(f"standard input is larger than {MAXIMUM_FILE >> 20} MiB", "")
+            return content.decode("utf-8-sig")
         if Path(path).stat().st_size > MAXIMUM_FILE:
             raise InputError(f"{path} is larger than {MAXIMUM_FILE >> 20} MiB; split it")
         return Path(path).read_text(encoding="utf-8-sig")
