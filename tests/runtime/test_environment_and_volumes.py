@@ -209,8 +209,57 @@ def test_an_image_that_nobody_knows_needs_a_command_in_the_manifest() -> None:
     with pytest.raises(ImageUnknown) as error:
         machine_command("example.com/unknown:1", {}, "this machine has no container engine")
     assert "image 'example.com/unknown:1'" in str(error.value)
-    assert "--image unknown=COMMAND" in str(error.value)
+    assert "--image 'example.com/unknown=COMMAND'" in str(error.value)
+    assert str(error.value).count("\n") == 1
     assert "container engine bring the image: this machine has no" in str(error.value)
+
+
+IMAGES = (
+    "registry.example/team/api",
+    "registry.example/team/api:1.2",
+    "registry.example/team/api@sha256:" + 64 * "0",
+    "registry.example/team/api:1.2@sha256:" + 64 * "0",
+)
+
+
+@pytest.mark.parametrize("image", IMAGES)
+@pytest.mark.parametrize("name", ["registry.example/team/api", "team/api", "api", "*/team/*"])
+def test_a_mapping_leaves_out_what_it_does_not_care_for(image: str, name: str) -> None:
+    assert ImageCatalog.parse([f"{name}=run"]).mapped(image, {}) is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "image"),
+    [
+        ("localhost:5000/team/api", "localhost:5000/team/api:1"),
+        ("localhost:5000/team/api:1", "localhost:5000/team/api:1"),
+        ("[::1]:5000/team/api", "[::1]:5000/team/api:1"),
+        ("team/api:1", "registry.example/team/api:1@sha256:0"),
+        ("api:1", "registry.example/team/api:1"),
+        ("docker.io/library/nginx", "nginx:1.27"),
+        ("docker.io/nginx", "nginx"),
+        ("docker.io/team/api", "team/api:1"),
+        ("nginx", "docker.io/library/nginx:1"),
+    ],
+)
+def test_a_mapping_by_any_name_of_an_image(name: str, image: str) -> None:
+    assert ImageCatalog.parse([f"{name}=run"]).mapped(image, {}) is not None
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["registry.example/team/api:2", "other.example/team/api", "other/api", "team/apis", "ap", "pi"],
+)
+def test_a_mapping_of_another_image(name: str) -> None:
+    assert ImageCatalog.parse([f"{name}=run"]).mapped("registry.example/team/api:1", {}) is None
+
+
+def test_mappings_like_an_image_are_named() -> None:
+    catalog = ImageCatalog.parse(["team/api:2=x", "web=x", "registry.example/taem/api=x"])
+    near = catalog.near("registry.example/team/api:1")
+    assert near == ("team/api:2", "registry.example/taem/api")
+    with pytest.raises(ImageUnknown, match=r"no match: --image team/api:2, "):
+        machine_command("registry.example/team/api:1", {}, "", near)
 
 
 @pytest.mark.parametrize("line", ["noequals", "=x", "name=", 'web="unclosed'])

@@ -16,7 +16,7 @@ from lateen.cli.errors import FINDING, CommandError
 from lateen.cli.findings import print_findings, sort_key, summary
 from lateen.cli.mesh_findings import print_mesh_finding, warnings_of
 from lateen.cli.mesh_state import MeshState
-from lateen.cli.output import BAD, OK, WARN, say
+from lateen.cli.output import BAD, OK, WARN, say, text_and_hint
 from lateen.cli.validate import all_findings, effect_findings, objects_without_errors
 from lateen.runtime.agent_client import AgentUnavailable, ask
 from lateen.runtime.limits import machine_limits
@@ -194,7 +194,7 @@ def _wait_for_pods(state: MeshState, client: Client, progress: Progress, told: _
             continue
         missing = []
         for pod in pods:
-            name = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
+            name = _name(pod)
             if _is_settled(pod):
                 if name not in told.ready:
                     told.ready.add(name)
@@ -213,6 +213,8 @@ def _wait_for_pods(state: MeshState, client: Client, progress: Progress, told: _
         rest = [name for name in missing if name not in hopeless]
         if progress.seconds > progress.timeout or (hopeless and not rest and satisfied):
             for pod in pods:
+                if _name(pod) in hopeless:
+                    continue  # it was said why
                 if not _is_ready(pod):
                     say(WARN, *_why_unready(pod))
                 elif just_restarted(pod, time.time()):
@@ -287,6 +289,10 @@ def just_restarted(pod: dict[str, Any], now: float) -> bool:
     return False
 
 
+def _name(pod: dict[str, Any]) -> str:
+    return f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
+
+
 def _why_restarting(pod: dict[str, Any]) -> tuple[str, str]:
     place, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
     return (
@@ -310,9 +316,15 @@ def _complain_once(pod: dict[str, Any], name: str, complained: dict[str, str]) -
             message = f"container {container['name']} exited with {ended['exitCode']}"
     if reason == "ImagePullBackOff":
         reason = "ErrImagePull"  # the same failure between two attempts
-    if reason and message and complained.get(name) != reason:
-        complained[name] = reason
-        say(WARN, f"{name} {pod_phase(pod)}: {message}")
+    if not reason or not message or complained.get(name) == reason:
+        return
+    complained[name] = reason
+    if reason == "InvalidImageName":
+        # Many pods may have one image: it is said once, with the first of them.
+        if complained.setdefault(message, name) == name:
+            say(WARN, *text_and_hint(f"{name}: {message}"))
+        return
+    say(WARN, f"{name} {pod_phase(pod)}: {message}")
 
 
 def _published(state: MeshState) -> dict[str, Any]:

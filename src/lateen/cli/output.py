@@ -99,6 +99,12 @@ def say(mark: str, text: str, hint: str = "") -> None:
     print_hint(hint)
 
 
+def text_and_hint(message: str) -> tuple[str, str]:
+    """A message's first line, and the rest of it as one line of what to do."""
+    text, _, hint = message.partition("\n")
+    return text, " ".join(hint.split())
+
+
 def complain(text: str, hint: str = "", mark: str = BAD) -> None:
     """One problem on standard error, and below it what to do."""
     err.print(f"{mark} {escape(with_mesh(text))}")

@@ -28,7 +28,7 @@ from lateen.cli.errors import FINDING, USAGE, CommandError
 from lateen.cli.kinds import Reference, resolve
 from lateen.cli.mesh_state import connect, mesh_state, not_running
 from lateen.cli.options import AllNamespaces, Mesh, Namespace, Output
-from lateen.cli.output import OK, age, complain, emit, say, table
+from lateen.cli.output import OK, age, complain, emit, say, table, text_and_hint
 from lateen.runtime.agent_client import AgentRefused, AgentUnavailable, RunningCommand
 from lateen.source.client import ApiError, Client
 
@@ -72,7 +72,8 @@ def ps(
     for pod in pods:
         message = (pod.get("status") or {}).get("message")
         if message:
-            complain(f"{pod['metadata']['namespace']}/{pod['metadata']['name']}: {message}")
+            name = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
+            complain(*text_and_hint(f"{name}: {message}"))
 
 
 def logs(

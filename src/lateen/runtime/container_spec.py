@@ -7,13 +7,12 @@ from pathlib import Path
 
 from lateen.runtime.cache import ObjectCache
 from lateen.runtime.engine import users
-from lateen.runtime.engine.errors import EngineAbsent
+from lateen.runtime.engine.errors import EngineAbsent, ImageRefused
 from lateen.runtime.environment import container_environment, expand, service_variables
 from lateen.runtime.image_puller import ImagePuller
 from lateen.runtime.images import (
     ImageCatalog,
     ImageCommand,
-    ImageUnknown,
     engine_command,
     machine_command,
 )
@@ -50,15 +49,18 @@ async def find_program(
     found = images.mapped(image, container)
     if found is not None:
         return found
-    where = f"pod {full_name(pod)}, container {container.get('name')}"
     try:
-        try:
-            policy = str(container.get("imagePullPolicy") or "")
-            return engine_command(await puller.get(image, policy, full_name(pod)), container)
-        except EngineAbsent as error:
-            return machine_command(image, container, str(error))
-    except ImageUnknown as error:
-        raise ImageUnknown(f"{where}: {error}") from None
+        policy = str(container.get("imagePullPolicy") or "")
+        return engine_command(await puller.get(image, policy, full_name(pod)), container)
+    except EngineAbsent as error:
+        return machine_command(image, container, str(error), images.near(image))
+    except ImageRefused as error:
+        near = images.near(image)
+        if not near:
+            raise
+        raise ImageRefused(
+            error.reason, f"{error} (no match: --image {', '.join(near)})"
+        ) from error
 
 
 def container_spec(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -67,13 +68,32 @@ class ImageCatalog:
         Kubernetes' rules.
         """
         command, args = _texts(container.get("command")), _texts(container.get("args"))
+        names = image_names(image)
         for pattern, text in self.given:
-            if _image_matches(pattern, image):
+            if _matches(pattern, names):
                 return ImageCommand((*(command or shlex.split(text)), *args))
         builtin = builtin_command(image)
         if builtin is not None:
             return ImageCommand(builtin.argv(command or None, args or None), builtin.env)
         return None
+
+    def near(self, image: str) -> tuple[str, ...]:
+        """Names of mappings that do not match ``image`` and are like it: the same repository with
+        another registry, path or tag, or a name with a slip; at most three."""
+        wanted = repository(image).lower()
+        last = wanted.rpartition("/")[2]
+        found = []
+        for pattern, _ in self.given:
+            name = repository(pattern).lower()
+            likeness = difflib.SequenceMatcher(None, name, wanted).ratio()
+            if name.rpartition("/")[2] == last or likeness >= _LIKE:
+                found.append((likeness, pattern))
+        found.sort(key=lambda entry: -entry[0])
+        return tuple(pattern for _, pattern in found[:3])
+
+
+_LIKE = 0.8
+"""Likeness (0 to 1, `difflib.SequenceMatcher.ratio`) from which on a name is taken for a slip."""
 
 
 def engine_command(image: EngineImage, container: Mapping[str, object]) -> ImageCommand:
@@ -88,32 +108,58 @@ def engine_command(image: EngineImage, container: Mapping[str, object]) -> Image
     return ImageCommand(argv, dict(image.config.env), leading, image)
 
 
-def machine_command(image: str, container: Mapping[str, object], why: str) -> ImageCommand:
-    """What a container runs whose image nobody knows: the manifest's own ``command``, as a program
-    of this machine. Raises `ImageUnknown`; ``why`` says what became of a container engine."""
+def machine_command(
+    image: str, container: Mapping[str, object], why: str, near: Sequence[str] = ()
+) -> ImageCommand:
+    """What a container runs whose image is not known: the manifest's own ``command``, as a program
+    of this machine.
+
+    Raises `ImageUnknown` when it has none. Its first line says what is wrong, its second one what
+    to do; ``why`` is what became of a container engine, ``near`` are mappings like this image.
+    """
     command, args = _texts(container.get("command")), _texts(container.get("args"))
     if command:
         return ImageCommand((*command, *args))
+    like = f" (no match: --image {', '.join(near)})" if near else ""
     raise ImageUnknown(
-        f"no command is known for image {image!r}; give one with "
-        f"--image {repository(image)}=COMMAND, a file with --image-file, or a command in the "
-        f"manifest; or let a container engine bring the image: {why}"
+        f"no command is known for image {image!r}{like}\n"
+        f"map it with --image '{without_tag(image)}=COMMAND' or --image-file, give a command in "
+        f"the manifest, or let a container engine bring the image: {why}"
     )
+
+
+def without_tag(image: str) -> str:
+    """An image's name without tag and digest: ``a.b:5000/c/d:1@sha256:0`` → ``a.b:5000/c/d``."""
+    head, slash, tail = image.partition("@")[0].rpartition("/")
+    return f"{head}{slash}{tail.partition(':')[0]}"
 
 
 def repository(image: str) -> str:
     """An image's name without registry, tag and digest: ``a.b/c/d:1@sha`` → ``c/d``."""
-    name = image.partition("@")[0]
-    head, slash, tail = name.rpartition("/")
-    name = f"{head}{slash}{tail.partition(':')[0]}"
+    name = without_tag(image)
     first, slash, rest = name.partition("/")
     has_registry = slash and ("." in first or ":" in first or first == "localhost")
     return rest if has_registry else name
 
 
-def _image_matches(pattern: str, image: str) -> bool:
-    names = {image, repository(image), repository(image).rpartition("/")[2]}
-    return any(fnmatch.fnmatchcase(name, pattern) for name in names)
+def image_names(image: str) -> frozenset[str]:
+    """Every name that a mapping may call an image by: with or without digest, tag, registry and
+    path, and docker.io's short forms (``nginx`` is ``docker.io/library/nginx``)."""
+    tagged = image.partition("@")[0]
+    names = {image}
+    for name in (image, tagged, without_tag(image)):
+        bare = name[len(without_tag(image)) - len(repository(image)) :]
+        names |= {name, bare, bare.rpartition("/")[2]} if "@" not in name else {name, bare}
+        if bare == name or name.startswith("docker.io/"):
+            short = bare.removeprefix("library/")
+            names |= {short, f"docker.io/{short}"}
+            if "/" not in short.partition("@")[0]:
+                names |= {f"library/{short}", f"docker.io/library/{short}"}
+    return frozenset(names)
+
+
+def _matches(pattern: str, names: Collection[str]) -> bool:
+    return pattern in names or any(fnmatch.fnmatchcase(name, pattern) for name in names)
 
 
 def _texts(value: object) -> tuple[str, ...]:
