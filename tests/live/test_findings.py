@@ -67,3 +67,17 @@ def test_programs_can_read_what_translate_prints(bookinfo: Mesh, tmp_path: Path)
     result = bookinfo.run(*words, "-o", "json", status=None)
     assert json.loads(result.out)
     assert "LT2003" in result.err
+
+
+def test_check_is_red_while_a_policy_is_not_enforced(bookinfo: Mesh) -> None:
+    policy = (
+        "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n"
+        "metadata: {name: locked, namespace: default}\nspec: {}\n"
+    )
+    try:
+        bookinfo.apply_text(policy, status=1)
+        result = bookinfo.run("check", status=1)
+        assert "1 security policy does nothing: AuthorizationPolicy default/locked" in result.out
+    finally:
+        bookinfo.delete_text(policy)
+    assert "no security policy is without effect" in bookinfo.run("check", status=None).out

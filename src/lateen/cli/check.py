@@ -16,11 +16,13 @@ from lateen.cli.errors import ENVIRONMENT, FINDING
 from lateen.cli.mesh_state import MeshState, ended, mesh_state, state_root
 from lateen.cli.options import Mesh, Output
 from lateen.cli.output import BAD, OK, WARN, emit, out, say, with_mesh
+from lateen.model.rules import POLICY_SHADOWED
 from lateen.runtime.agent_client import AgentUnavailable, ask
 from lateen.runtime.limits import machine_limits
 from lateen.runtime.local import running_pid
 from lateen.runtime.node.check import check_node_support
 from lateen.source.client import ApiError, ApiUnavailable, Client
+from lateen.translate.rules import NO_EFFECT_YET, NOT_ENFORCED
 
 SAMPLE_PODS = 8
 """Pods of Bookinfo with its gateway: what the machine's limits are compared with."""
@@ -106,6 +108,7 @@ def mesh_facts(state: MeshState) -> list[Fact]:
             "mesh", "objects", not held, f"{held} objects held back", "`lateen status` names them"
         )
     )
+    facts.append(policies(status["findings"]))
     # A pod that is on its way out drains for a while and is not missed.
     pods = [p for p in pods if not p["metadata"].get("deletionTimestamp")]
     unready = [p["metadata"]["name"] for p in pods if not _ready(p)]
@@ -120,6 +123,43 @@ def mesh_facts(state: MeshState) -> list[Fact]:
     )
     facts.append(_root_certificate(state))
     return facts
+
+
+def policies(findings: list[dict[str, Any]]) -> Fact:
+    """Whether a security policy of the mesh is without effect, by the findings of `status`."""
+    idle = []
+    for finding in findings:
+        subject = finding.get("object") or {}
+        whole = finding["rule"] != NO_EFFECT_YET.id or not finding.get("path")
+        if finding["rule"] in _IDLE and subject.get("kind") in _POLICIES and whole:
+            where = f" ({finding['file']}:{finding['line']})" if finding.get("file") else ""
+            idle.append(f"{subject['kind']} {subject['namespace']}/{subject['name']}{where}")
+    idle = sorted(set(idle))
+    if not idle:
+        return Fact("mesh", "policies", "ok", "no security policy is without effect")
+    named = ", ".join(idle[:_MOST_NAMED])
+    more = f" and {len(idle) - _MOST_NAMED} more" if len(idle) > _MOST_NAMED else ""
+    count = "1 security policy does" if len(idle) == 1 else f"{len(idle)} security policies do"
+    return Fact(
+        "mesh",
+        "policies",
+        "failure",
+        f"{count} nothing: {named}{more}",
+        "what they should refuse is let through; `lateen status -v` says why for each",
+    )
+
+
+_IDLE = frozenset({NOT_ENFORCED.id, NO_EFFECT_YET.id, POLICY_SHADOWED.id})
+_POLICIES = frozenset(
+    {
+        "AuthorizationPolicy",
+        "RequestAuthentication",
+        "PeerAuthentication",
+        "NetworkPolicy",
+        "BackendTLSPolicy",
+    }
+)
+_MOST_NAMED = 5
 
 
 def _limits(limits: list[dict[str, Any]]) -> list[Fact]:

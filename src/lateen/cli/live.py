@@ -20,7 +20,8 @@ from rich.text import Text
 
 from lateen.cli.columns import pod_phase, pod_ready, pod_restarts
 from lateen.cli.mesh_state import MeshState
-from lateen.cli.output import DEFAULT_MESH, NOTE, OK, out, say
+from lateen.cli.opening import say_open
+from lateen.cli.output import DEFAULT_MESH, NOTE, out, say
 from lateen.runtime.agent_client import AgentRefused, AgentUnavailable, http_get
 from lateen.runtime.local import running_pid
 from lateen.source.client import ApiError, ApiUnavailable, Client
@@ -199,8 +200,7 @@ def show_until(
         threading.Thread(target=_drive, args=(url, stopping), daemon=True).start()
         say(NOTE, f"requesting {url} a few times a second, so that there is something to see")
     if not out.is_terminal:
-        for url in info["urls"]:
-            say(OK, f"open {url}")
+        say_open(info["urls"])
         while not stopping.wait(REFRESH_SECONDS) and running_pid(state.folder):
             pass
         return

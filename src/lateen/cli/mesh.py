@@ -14,6 +14,7 @@ import typer
 
 from lateen.cli.errors import ENVIRONMENT, FINDING, USAGE, CommandError
 from lateen.cli.mesh_state import MeshState, mesh_state, meshes, not_running
+from lateen.cli.opening import say_open
 from lateen.cli.options import Mesh, Namespace, Recursive
 from lateen.cli.output import DEFAULT_MESH, NOTE, OK, WARN, complain, say
 from lateen.runtime.local import MeshRunning, NodeOptions, RunningNode, start, stop
@@ -273,8 +274,7 @@ def _ports(options: list[str]) -> dict[int, int]:
 
 def _next_steps(state: MeshState, info: dict[str, Any]) -> None:
     flag = "" if state.name == DEFAULT_MESH else f" --mesh {state.name}"
-    for url in info["urls"]:
-        say(OK, f"open {url}")
+    say_open(info["urls"])
     say(NOTE, f"next: lateen ps{flag} · lateen status{flag} · lateen apply -f FILE{flag}")
     say(NOTE, f"end it with: lateen down{flag}")
     if info["failed"]:
