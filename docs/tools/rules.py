@@ -11,6 +11,21 @@ import lateen.translate.rules
 from lateen.api.rule import Rule
 from lateen.api.rules import api_rules, by_identifier
 
+_INTRODUCTION = """\
+What `lateen validate` says, by identifier; a running mesh says it at `lateen apply` and in
+`lateen status -v`. Identifiers are stable: search for them. This page is generated:
+`python -m docs.tools.generate`.
+
+An error up to LT0899 keeps the object out of the mesh, a warning does not. From LT1001 on a rule
+is about what an object meets in the mesh: the object is stored, and the part that the rule
+describes has no effect.
+
+Files that are validated need not be the whole mesh. When they define no Service and no
+ServiceEntry, `validate` only remarks on hosts, subsets and gateways that they do not define, and
+when they define no workload, on Services that select nothing. A policy that is not enforced
+(LT2009) is a warning of `validate`, since the file is right, and an error of `lateen apply`.
+"""
+
 
 @cache
 def all_rules() -> Mapping[str, Rule]:
@@ -30,10 +45,7 @@ def page() -> str:
     lines = [
         "# Rules",
         "",
-        "What `lateen validate` and `lateen analyze` say, by identifier. Identifiers are stable:",
-        "suppress or search for them. An error keeps the object out of the mesh, a warning does",
-        "not. This page is generated: `python -m docs.tools.generate`.",
-        "",
+        _INTRODUCTION,
         "| Rule | Severity | Meaning |",
         "|---|---|---|",
     ]

@@ -14,10 +14,10 @@ import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from docs.tools import generate
-from docs.tools.effects import ACTED_ON, kind_effect
+from docs.tools.effects import ACTED_ON, NONE, kind_effect
 from docs.tools.rules import all_rules
 from lateen.api.findings import Severity
-from lateen.api.kinds import all_kinds
+from lateen.api.kinds import KindInfo, all_kinds
 from lateen.api.meshconfig.reading import parse_mesh_config
 from lateen.api.parse import parse_documents
 from lateen.api.validate import validate_all
@@ -244,3 +244,45 @@ def test_the_readme_begins_with_the_two_commands() -> None:
         ["make", "demo"],
         ["make", "test"],
     ]
+
+
+def _areas() -> list[list[str]]:
+    """Rows of README's first table: area, what works, what has no effect yet."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (.*) \|$", text.partition("| Area |")[2], re.MULTILINE)
+    return [row.split(" | ") for row in rows[:5]]
+
+
+def test_the_readme_says_which_kinds_work() -> None:
+    """Each kind without effect is named as such, and none that has one."""
+    works = " ".join(row[1] for row in _areas())
+    idle = " ".join(row[2] for row in _areas())
+    beside = {"ServiceImport", "ServiceExport", "InferencePool"}  # several clusters, Gateway API
+    for (group, kind), info in all_kinds_by_group().items():
+        effect, _ = kind_effect(info)
+        if "gateway.networking" in group:
+            assert effect == NONE, f"README says that the Gateway API has no effect: {kind}"
+        elif group.endswith("istio.io") or effect == NONE:
+            if info.inert or kind in beside or kind == "IstioOperator":
+                continue
+            column = idle if effect == NONE else works
+            assert re.search(rf"\b{kind}\b", column), f"README: {kind} is not in the right column"
+    assert "Gateway API" in idle
+
+
+def all_kinds_by_group() -> dict[tuple[str, str], KindInfo]:
+    return {(info.group, info.kind): info for info in all_kinds().values()}
+
+
+def test_the_readme_says_early_what_works() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.partition("| Area |")[0].splitlines()) < 15
+
+
+def test_nothing_names_a_command_that_does_not_exist() -> None:
+    places = [*all_pages(), *(ROOT / "src").rglob("*.py"), *(ROOT / "docs").rglob("*.py")]
+    for path in places:
+        for name in re.findall(r"`lateen ([a-z][a-z-]+)", path.read_text(encoding="utf-8")):
+            assert name in COMMANDS, f"{path}: lateen {name}"
+        if path.suffix == ".md" or "lateen/cli" in str(path):
+            assert "`analyze`" not in path.read_text(encoding="utf-8"), path

@@ -25,7 +25,7 @@ def findings(snapshot: Snapshot) -> tuple[Finding, ...]:
 
 def workload_port_findings(snapshot: Snapshot) -> tuple[Finding, ...]:
     """Services that disagree on the protocol of a workload's port. Looks at every pod, so it is
-    for `analyze` and not part of `findings`."""
+    not part of `findings`, which pushes look at."""
     found: dict[tuple[object, ...], Finding] = {}
     for _, resource in sorted(snapshot.of_kind(*kinds.POD).items()):
         for finding in inbound_findings(snapshot, proxy_of(snapshot, resource)):
