@@ -5,14 +5,23 @@ from __future__ import annotations
 import pytest
 
 from lateen.api.networking.destination_rule import ClientTLSSettings
-from lateen.api.networking.virtual_service import HTTPRedirect, HTTPRetry
+from lateen.api.networking.gateway import ServerTLSSettings, TLSCertificate
+from lateen.api.networking.virtual_service import (
+    FaultAbort,
+    HTTPDirectResponse,
+    HTTPFaultInjection,
+    HTTPRedirect,
+    HTTPRetry,
+    Percent,
+)
 from lateen.ir.cluster import UpstreamProtocol
 from lateen.ir.route import NoAction, RetryPolicy
 from lateen.model.service import Locality
 from lateen.translate import alpn, locality, names
 from lateen.translate.domains import host_forms
+from lateen.translate.gateway_tls import server_tls
 from lateen.translate.memo import Identity, Memo
-from lateen.translate.route_extras import redirect
+from lateen.translate.route_extras import direct_response, fault, redirect
 from lateen.translate.route_match import Place, claim_path
 from lateen.translate.route_retry import retry_policy, split_conditions
 from lateen.translate.upstream_tls import from_settings
@@ -109,3 +118,23 @@ def test_memory_goes_by_identity_and_is_bounded() -> None:
     assert memo.get(Identity(second), object) is not made
     memo.get(Identity([2]), object)
     assert len(memo) == 2
+
+
+def test_a_status_of_600_never_reaches_a_proxy() -> None:
+    # Istio's admission takes it; Envoy refuses the whole route configuration.
+    assert direct_response(HTTPDirectResponse(status=600)) == NoAction()
+    injected = fault(
+        HTTPFaultInjection(abort=FaultAbort(http_status=600, percentage=Percent(value=100)))
+    )
+    assert injected is not None
+    assert injected.abort_http == 0
+
+
+def test_of_the_certificates_of_a_server_the_first_two_are_used() -> None:
+    pair = TLSCertificate(server_certificate="c", private_key="k")
+    files = server_tls(ServerTLSSettings(mode="SIMPLE", tls_certificates=[pair] * 3), http=True)
+    assert len(files.file_certificates) == 2
+    named = server_tls(
+        ServerTLSSettings(mode="SIMPLE", credential_names=["a", "b", "c"]), http=True
+    )
+    assert len(named.certificates) == 2

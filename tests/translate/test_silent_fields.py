@@ -69,6 +69,7 @@ _ABOUT = "which object is meant, kind and name say"
 NOT_TRIED = {
     "FaultDelay.exponential_delay": _REFUSED,
     "FaultAbort.http2_error": _REFUSED,
+    "HTTPRoute.websocket_upgrade": "validate says that it has been removed",
     "Port.target_port": _REFUSED,
     "SidecarPort.target_port": _REFUSED,
     "ObjectReference.api_version": _ABOUT,

@@ -67,7 +67,7 @@ FIELDS: dict[type, Fields] = {
     vs.Delegate: _fields("name namespace"),
     vs.HTTPRoute: _fields(
         "name match route redirect direct_response delegate rewrite timeout retries fault mirror "
-        "mirrors mirror_percent mirror_percentage cors_policy headers"
+        "mirrors mirror_percent mirror_percentage cors_policy headers websocket_upgrade"
     ),
     vs.TLSMatchAttributes: _fields(
         "sni_hosts destination_subnets port source_labels gateways source_namespace"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lateen.api.networking.gateway import ServerTLSSettings
+from lateen.api.networking.validate_tls import MOST_CERTIFICATES
 from lateen.ir.tls import (
     ROOT_CERTIFICATES,
     WORKLOAD_CERTIFICATE,
@@ -54,7 +55,7 @@ def server_tls(
     elif not certificates and settings.server_certificate:
         files = ((settings.server_certificate, settings.private_key),)
     elif not certificates:
-        pairs = settings.tls_certificates or ()
+        pairs = (settings.tls_certificates or ())[:MOST_CERTIFICATES]
         files = tuple((pair.server_certificate, pair.private_key) for pair in pairs)
     validation, bundle = "", ""
     if mesh:
@@ -86,5 +87,5 @@ def server_tls(
 
 def _credentials(settings: ServerTLSSettings) -> list[str]:
     if settings.credential_names:
-        return list(settings.credential_names)
+        return settings.credential_names[:MOST_CERTIFICATES]
     return [settings.credential_name] if settings.credential_name else []

@@ -48,7 +48,8 @@ def fault(injection: HTTPFaultInjection | None) -> ir.Fault | None:
 
 def _abort_codes(abort: FaultAbort) -> tuple[int, int | None]:
     if abort.http_status is not None:
-        return abort.http_status, None
+        # 600 passes admission, and Envoy would refuse it.
+        return abort.http_status if abort.http_status < 600 else 0, None
     if abort.grpc_status is not None:
         return 0, GRPC_STATUS.get(abort.grpc_status.upper())
     return 0, None
@@ -101,8 +102,10 @@ def redirect(rule: HTTPRedirect, place: Place) -> ir.Redirect | ir.NoAction:
     )
 
 
-def direct_response(rule: HTTPDirectResponse) -> ir.DirectResponse:
-    """The response that the proxy gives itself."""
+def direct_response(rule: HTTPDirectResponse) -> ir.DirectResponse | ir.NoAction:
+    """The response that the proxy gives itself; a status of 600 leaves a rule without action."""
+    if rule.status >= 600:
+        return ir.NoAction()
     body = b""
     if rule.body is not None and rule.body.string is not None:
         body = rule.body.string.encode()

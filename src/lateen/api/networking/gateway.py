@@ -32,11 +32,9 @@ class ServerTLSSettings(Message, frozen=True, kw_only=True):
     ca_certificates: str = ""
     ca_crl: str = ""
     credential_name: str = ""
-    credential_names: Annotated[list[str], Meta(min_length=1, max_length=2)] | None = None
+    credential_names: Annotated[list[str], Meta(min_length=1)] | None = None
     ca_cert_credential_name: str = ""
-    tls_certificates: Annotated[list[TLSCertificate], Meta(min_length=1, max_length=2)] | None = (
-        None
-    )
+    tls_certificates: Annotated[list[TLSCertificate], Meta(min_length=1)] | None = None
     subject_alt_names: list[str] = []
     verify_certificate_spki: list[str] = []
     verify_certificate_hash: list[str] = []

@@ -219,6 +219,9 @@ def _load_balancer(
         here: FieldPath = (*path, "localityLbSetting")
         check_locality(settings.locality_lb_setting, has_outlier, here, report)
     if settings.zone_aware_lb_setting is not None:
+        if settings.locality_lb_setting is not None:
+            message = "localityLbSetting and zoneAwareLbSetting must not be set together"
+            report.error(POLICY, (*path, "zoneAwareLbSetting"), message, "Keep one of the two.")
         here = (*path, "zoneAwareLbSetting", "failover")
         check_failover(settings.zone_aware_lb_setting.failover, here, report)
     check_duration(settings.warmup_duration_secs, (*path, "warmupDurationSecs"), report)
@@ -243,10 +246,15 @@ def _consistent_hash(lb: ConsistentHashLB, path: FieldPath, report: Report) -> N
     if lb.http_cookie is not None:
         if not lb.http_cookie.name:
             report.error(POLICY, (*path, "httpCookie", "name"), "name required for HttpCookie")
+        seen: set[str] = set()
         for index, attribute in enumerate(lb.http_cookie.attributes):
+            here: FieldPath = (*path, "httpCookie", "attributes", index, "name")
             if not attribute.name:
-                here: FieldPath = (*path, "httpCookie", "attributes", index, "name")
                 report.error(POLICY, here, "name required for an attribute of HttpCookie")
+            elif attribute.name in seen:
+                message = f'duplicate attribute "{attribute.name}" of HttpCookie'
+                report.error(POLICY, here, message, "Keep one of the two.")
+            seen.add(attribute.name)
     if lb.minimum_ring_size:
         message = "consistent hash MinimumRingSize is deprecated, use ringHash.minimumRingSize"
         report.warn(DEPRECATED, (*path, "minimumRingSize"), message)

@@ -79,6 +79,7 @@ _RETRY_ON = frozenset(
 _LARGE_BODY = 100 * 1024
 _MAX_BODY = 1024 * 1024
 _SMALLEST_PERCENTAGE = 0.0001
+_TOLERATED_STATUS = 600
 
 
 def check_http_route(
@@ -107,6 +108,13 @@ def check_http_route(
         check_headers(destination.headers, (*path, "route", index, "headers"), report)
     check_destinations(route.route, (*path, "route"), generated, report)
     check_duration(route.timeout, (*path, "timeout"), report)
+    if route.websocket_upgrade is not None:
+        report.warn(
+            DEPRECATED,
+            (*path, "websocketUpgrade"),
+            "websocketUpgrade has been removed: WebSockets work without it",
+            "Remove the field.",
+        )
 
 
 def _actions(route: HTTPRoute, path: FieldPath, is_delegate: bool, report: Report) -> None:
@@ -316,7 +324,7 @@ def _fault(fault: HTTPFaultInjection, path: FieldPath, report: Report) -> None:
             message = "HTTP/2 abort fault injection not supported yet"
             report.error(ROUTE, (*here, "http2Error"), message)
         if abort.http_status is not None:
-            _status(abort.http_status, (*here, "httpStatus"), report)
+            _status(abort.http_status, (*here, "httpStatus"), "nothing is aborted", report)
         if abort.grpc_status is not None and abort.grpc_status not in GRPC_STATUS:
             message = f'gRPC status "{abort.grpc_status}" is not supported'
             hint = f"Use one of {', '.join(sorted(GRPC_STATUS))}."
@@ -338,8 +346,12 @@ def _fault(fault: HTTPFaultInjection, path: FieldPath, report: Report) -> None:
             report.error(ROUTE, (*here, "exponentialDelay"), message)
 
 
-def _status(status: int, path: FieldPath, report: Report) -> None:
-    if not 200 <= status <= 599:
+def _status(status: int, path: FieldPath, effect: str, report: Report) -> None:
+    # Istio's admission takes 600, which Envoy refuses.
+    if status == _TOLERATED_STATUS:
+        message = f"HTTP status {status} is none that a proxy can answer with: {effect}"
+        report.warn(RISKY, path, message, "Use a status of 200 to 599.")
+    elif not 200 <= status <= 599:
         report.error(ROUTE, path, f"HTTP status {status} is not in range 200-599")
 
 
@@ -394,7 +406,7 @@ def _redirect(redirect: HTTPRedirect, route: HTTPRoute, path: FieldPath, report:
 
 
 def _direct_response(response: HTTPDirectResponse, path: FieldPath, report: Report) -> None:
-    _status(response.status, (*path, "status"), report)
+    _status(response.status, (*path, "status"), "requests get 404", report)
     body = response.body
     if body is None:
         return

@@ -23,6 +23,7 @@ from lateen.api.networking.validate_workload import check_endpoint, check_endpoi
 from lateen.api.report import Report
 
 _AUTO_ALLOCATE = "networking.istio.io/enable-autoallocate-ip"
+_USE_WAYPOINT = "istio.io/use-waypoint"
 _DYNAMIC_PROTOCOLS = HTTP_PROTOCOLS | TLS_PROTOCOLS
 
 
@@ -49,6 +50,11 @@ def validate_service_entry(obj: ServiceEntry, report: Report) -> None:
         report.warn(RISKY, ("spec", "workloadSelector"), message, "Use resolution STATIC.")
     if spec.resolution == "DYNAMIC_DNS":
         _dynamic(spec, report)
+        waypoint = obj.metadata.labels.get(_USE_WAYPOINT, "")
+        if spec.location == "MESH_INTERNAL" and waypoint not in ("", "none"):
+            message = "DYNAMIC_DNS mode of a host inside the mesh cannot use a waypoint"
+            hint = f"Set location MESH_EXTERNAL or remove the label {_USE_WAYPOINT}."
+            report.error(ENDPOINT, ("spec", "location"), message, hint)
     _several_hosts(spec, report)
     check_export_to(spec.export_to, obj.metadata.namespace, report, allow_none=True)
 

@@ -30,6 +30,8 @@ CIPHER_SUITES = frozenset(
         "DES-CBC3-SHA",
     )
 )
+MOST_CERTIFICATES = 2
+"""Certificates of one server that are used, as in Istio: one RSA and one ECDSA."""
 _CONFIG_MAP = "configmap://"
 _OLD_VERSIONS = ("TLSV1_0", "TLSV1_1")
 _MUTUAL = ("MUTUAL", "OPTIONAL_MUTUAL")
@@ -107,8 +109,23 @@ def _mesh_identity(tls: ServerTLSSettings, path: FieldPath, report: Report) -> N
             )
 
 
+def _too_many(tls: ServerTLSSettings, path: FieldPath, report: Report) -> None:
+    for name, given in (
+        ("credentialNames", tls.credential_names),
+        ("tlsCertificates", tls.tls_certificates),
+    ):
+        if given is not None and len(given) > MOST_CERTIFICATES:
+            report.warn(
+                RISKY,
+                (*path, name, MOST_CERTIFICATES),
+                f"only the first {MOST_CERTIFICATES} of {len(given)} certificates are used",
+                "One RSA and one ECDSA certificate serve all clients.",
+            )
+
+
 def _terminating(tls: ServerTLSSettings, path: FieldPath, report: Report) -> None:
     _one_source(tls, path, report)
+    _too_many(tls, path, report)
     if tls.credential_name or tls.credential_names:
         if tls.ca_crl:
             message = "the CRL is ignored with credentialName"

@@ -209,6 +209,8 @@ class HTTPRoute(Message, frozen=True, kw_only=True):
     mirror_percentage: Percent | None = None
     cors_policy: CorsPolicy | None = None
     headers: Headers | None = None
+    websocket_upgrade: bool | None = None
+    """Removed from Istio; objects of old still have it. WebSockets work without."""
 
 
 class TLSMatchAttributes(Message, frozen=True, kw_only=True):

@@ -27,6 +27,14 @@ def validate_peer_authentication(policy: PeerAuthentication, report: Report) -> 
     spec = policy.spec
     validate_selector(spec.selector, report)
     if spec.port_level_mtls is None:
+        selected = spec.selector is not None and bool(spec.selector.match_labels)
+        if selected and spec.mtls is None:
+            report.warn(
+                rules.NO_MTLS_MODE,
+                ("spec", "selector"),
+                "neither mtls nor portLevelMtls is set: the workloads keep the wider scope's mode",
+                "Set mtls.mode; as it is, the policy only keeps younger ones from these workloads.",
+            )
         return
     path = ("spec", "portLevelMtls")
     if not spec.port_level_mtls:

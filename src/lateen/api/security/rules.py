@@ -80,6 +80,12 @@ BAD_MTLS_PORTS = Rule(
     "Bad port level mTLS",
     "Ports are container ports from 1 to 65535, and only with a selector that names workloads.",
 )
+NO_MTLS_MODE = Rule(
+    "LT0331",
+    "No mode given",
+    "A PeerAuthentication with a selector and without mtls and portLevelMtls changes no mode.",
+    Severity.WARNING,
+)
 KEYS_MISSING = Rule(
     "LT0340", "Token issuer unknown", "A JWT rule needs an issuer or the address of its keys."
 )
@@ -115,6 +121,7 @@ RULES = (
     BAD_SERVICE_ACCOUNT,
     BAD_TRUST_DOMAIN,
     BAD_MTLS_PORTS,
+    NO_MTLS_MODE,
     KEYS_MISSING,
     KEYS_TWICE,
     BAD_KEYS_URI,
