@@ -207,6 +207,14 @@ def sidecar(chance: random.Random, namespace: str) -> Raw:
     if chance.random() < 0.3:
         port = {"number": 80, "name": "own", "protocol": chance.choice(("HTTP", "TCP", "TLS"))}
         spec["egress"].insert(0, {"port": port, "hosts": ["*/*"]})
+        if chance.random() < 0.5:
+            spec["egress"][0] |= {"bind": "127.0.0.2", "captureMode": "NONE"}
+    if chance.random() < 0.3:
+        port = {"number": 15080, "name": "proxy", "protocol": "HTTP_PROXY"}
+        spec["egress"].insert(0, {"port": port, "hosts": [chance.choice(("*/*", "two/*"))]})
+    if chance.random() < 0.3:
+        port = {"number": 0, "name": "socket", "protocol": chance.choice(("HTTP", "TCP"))}
+        spec["egress"].insert(0, {"port": port, "bind": "unix://@mesh", "hosts": ["*/*"]})
     return networking("Sidecar", namespace, f"sidecar-{chance.randint(0, 1)}", spec)
 
 

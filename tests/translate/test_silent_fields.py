@@ -311,6 +311,7 @@ _DEFAULT = "the second is what the first stands for"
 SAME = {
     ("LEAST_CONN", "LEAST_REQUEST", "UNSPECIFIED"): "LEAST_CONN is the old name of the default",
     ("DEFAULT", "DO_NOT_UPGRADE"): _DEFAULT,
+    ("DEFAULT", "IPTABLES"): "where nothing is captured, Istio does not look at it",
     ("TLSV1_2", "TLS_AUTO"): _DEFAULT,
     ("TLSV1_3", "TLS_AUTO"): _DEFAULT,
     ("REGISTRY_ONLY", "VIRTUAL_SERVICE_ONLY"): "Istio blocks unknown destinations for both",

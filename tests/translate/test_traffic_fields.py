@@ -10,6 +10,13 @@ from tests.model.meshes import istio, objects
 REDIRECT = "{hosts: [x.example], http: [{redirect: {uri: /x, redirectCode: %d}}]}"
 
 
+EGRESS = "{egress: [{port: {number: 0, protocol: HTTP, name: h}, bind: '%s', hosts: ['./*']}]}"
+SERVER = (
+    "{servers: [{port: {number: 0, protocol: HTTP, name: h}, bind: '%s', hosts: ['*']}],"
+    " selector: {istio: ingressgateway}}"
+)
+
+
 def places(text: str) -> list[str]:
     """Paths of what is said of the one object in ``text``."""
     (resource,) = objects(text)
@@ -22,6 +29,10 @@ def places(text: str) -> list[str]:
         (istio("VirtualService", "v", REDIRECT % 304), ["spec.http.0.redirect.redirectCode"]),
         (istio("VirtualService", "v", REDIRECT % 300), ["spec.http.0.redirect.redirectCode"]),
         (istio("VirtualService", "v", REDIRECT % 307), []),
+        (istio("Sidecar", "s", EGRESS % "unix:///run/a.sock"), ["spec.egress.0.bind"]),
+        (istio("Sidecar", "s", EGRESS % "unix://@a"), []),
+        (istio("Gateway", "g", SERVER % "unix:///run/a.sock"), ["spec.servers.0.bind"]),
+        (istio("Gateway", "g", SERVER % "unix://@a"), []),
     ],
 )
 def test_a_value_without_effect_is_told(text: str, told: list[str]) -> None:

@@ -81,7 +81,7 @@ def _settings_bytes(source: Listener, logs: bool, common: bool) -> bytes:
 def _settings(source: Listener, logs: bool, common: bool) -> listener_pb2.Listener:
     result = listener_pb2.Listener(
         name=source.name,
-        address=values.socket_address(source.address, source.port),
+        address=_address(source),
         listener_filters=_listener_filters(source),
         traffic_direction=_DIRECTIONS[source.direction],
         continue_on_listener_filters_timeout=source.continue_on_inspection_timeout,
@@ -101,6 +101,15 @@ def _settings(source: Listener, logs: bool, common: bool) -> listener_pb2.Listen
     about = None if common else metadata.part(source.origins)
     if about is not None:
         result.metadata.CopyFrom(about)
+    return result
+
+
+def _address(source: Listener) -> address_pb2.Address:
+    result = values.socket_address(source.address, source.port)
+    if result.pipe.path.startswith("/"):
+        # Applications run as other users than the proxy. As to a port, whatever is in the pod and
+        # sees the path may connect; the rights of its folder can narrow that.
+        result.pipe.mode = 0o666
     return result
 
 

@@ -26,13 +26,14 @@ from lateen.model.visibility import is_visible
 class EgressListener:
     """One ``Sidecar.egress`` entry, or the catch-all one of the default scope.
 
-    ``port`` 0 is the catch-all for all ports that no other listener has. ``services`` are in
-    order, one per host name, with only the listener's port if it has one.
+    ``services`` are in order, one per host name, with only the listener's port if it has one and
+    is no HTTP proxy.
     """
 
     services: tuple[Service, ...]
     virtual_services: tuple[EffectiveVirtualService, ...]
     port: int = 0
+    """0 for the catch-all for all ports that no other listener has, and for Unix sockets."""
     protocol: Protocol = Protocol.AUTO
     port_name: str = ""
     bind: str = ""
@@ -40,10 +41,34 @@ class EgressListener:
     index: int = -1
     """Position in ``spec.egress``; -1 in the default scope."""
 
+    @property
+    def unix(self) -> bool:
+        """Whether it is a Unix socket (``bind: unix://PATH``)."""
+        return self.bind.startswith("unix://")
+
+    @property
+    def catch_all(self) -> bool:
+        """Whether it is for all ports that no other listener has."""
+        return not self.port and not self.unix
+
+    @property
+    def is_proxy(self) -> bool:
+        """Whether clients name host and port in each request, as to an HTTP proxy: every HTTP port
+        of its services is reached through it."""
+        http = self.protocol.is_http or self.protocol is Protocol.AUTO
+        return self.protocol is Protocol.HTTP_PROXY or (self.unix and http)
+
+    @property
+    def bound(self) -> bool:
+        """Whether it is a socket that clients connect to, rather than a place that captured
+        connections are meant for. Istio binds an HTTP proxy with ``captureMode: NONE`` only, where
+        nothing could reach it otherwise."""
+        return self.unix or self.capture_mode == "NONE" or self.protocol is Protocol.HTTP_PROXY
+
     def protocol_of(self, port: ServicePort) -> Protocol:
         """What clients speak to a service port here: what a listener with a port of its own says,
         else what the service does."""
-        if not self.port or self.protocol in (Protocol.AUTO, Protocol.HTTP_PROXY):
+        if self.catch_all or self.protocol in (Protocol.AUTO, Protocol.HTTP_PROXY):
             return port.protocol
         return self.protocol
 

@@ -159,9 +159,7 @@ FIELDS: dict[type, Fields] = {
         capture_mode="traffic is always captured",
         tls="inbound TLS is the mesh's",
     ),
-    sc.IstioEgressListener: _fields(
-        "port bind hosts", capture_mode="traffic is captured as the proxy's mode says"
-    ),
+    sc.IstioEgressListener: _fields("port bind hosts capture_mode"),
     sc.OutboundTrafficPolicy: _fields("mode egress_proxy"),
     sc.SidecarSpec: _fields(
         "workload_selector ingress egress inbound_connection_pool outbound_traffic_policy"

@@ -172,8 +172,6 @@ def _servers(view: View) -> Iterator[GatewayServer]:
         gateway = resource.object
         assert isinstance(gateway, Gateway)
         for index, server in enumerate(gateway.spec.servers):
-            if server.bind.startswith("unix://"):
-                continue
             yield GatewayServer(
                 resource, index, server, _kind(server), view.target_port(server.port.number)
             )

@@ -67,6 +67,11 @@ def sniffed_route(hostname: str, port: int) -> str:
     return f"{hostname}:{port}"
 
 
+def proxy_route(address: str, port: int) -> str:
+    """Route configuration of an HTTP proxy (``http_proxy_PORT``) or a Unix socket (its address)."""
+    return f"http_proxy_{port}" if port else address
+
+
 def virtual_host(hostname: str, port: int) -> str:
     """``HOST:PORT``."""
     return f"{hostname}:{port}"

@@ -16,7 +16,9 @@ from lateen.ir.listener import (
     Telemetry,
     WeightedTcpCluster,
 )
+from lateen.ir.origin import Origin
 from lateen.ir.route import RouteConfiguration
+from lateen.model.sidecar import EgressListener
 from lateen.translate import alpn, names, origins, outbound_l4, unknown_hosts
 from lateen.translate.memo import Identity, Memo
 from lateen.translate.outbound_plan import Bind, Member, binds
@@ -45,6 +47,16 @@ def route_names(view: View) -> tuple[str, ...]:
     return tuple(dict.fromkeys(bind.route_name for bind in plan(view) if bind.has_http))
 
 
+def proxy_listener(view: View, route_name: str) -> EgressListener | None:
+    """The egress listener with this RDS name whose clients name host and port, if it is one."""
+    for listener in view.sidecar_scope.egress:
+        if listener.is_proxy:
+            for bind in plan(view):
+                if bind.proxy is listener and bind.route_name == route_name:
+                    return listener
+    return None
+
+
 def findings(view: View) -> Iterator[Finding]:
     """Service ports that get no listener chain because an older one takes the same traffic."""
     for bind in plan(view):
@@ -58,9 +70,9 @@ def findings(view: View) -> Iterator[Finding]:
                         member.service.key,
                         member.service.provenance,
                         ("spec", "ports", member.service.ports.index(member.port)),
-                        f"port {bind.port} of {member.service.hostname} cannot be told from port "
-                        f"{earlier.port.number} of {earlier.service.hostname}: both are TCP on "
-                        f"{_place(bind)}",
+                        f"port {member.port.number} of {member.service.hostname} cannot be told "
+                        f"from port {earlier.port.number} of {earlier.service.hostname}: both are "
+                        f"TCP on {_place(bind)}",
                         "Give the host an address of its own (spec.addresses), or declare the port "
                         "as HTTP or TLS if it is.",
                     )
@@ -146,8 +158,9 @@ def _listener(view: View, bind: Bind) -> Listener:
             chains.remove(rest)
             default = rest
     members = (*bind.http, *bind.sniffed, *bind.tcp)
-    local = view.scope.interception == "NONE"
+    local = bind.bound or view.scope.interception == "NONE"
     timeout = view.inspection_timeout
+    sidecar = _proxy_origin(view, bind)
     key = (
         bind.address,
         bind.port,
@@ -156,6 +169,8 @@ def _listener(view: View, bind: Bind) -> Listener:
         tuple(Identity(chain) for chain in chains),
         Identity(default),
         tuple(Identity(member.service) for member in members),
+        tuple(member.port for member in members) if bind.bound else (),
+        sidecar,
     )
 
     def make() -> Listener:
@@ -171,7 +186,8 @@ def _listener(view: View, bind: Bind) -> Listener:
             tls_inspector=any(match.server_names or match.transport_protocol for match in every),
             http_inspector=any(match.application_protocols for match in every),
             inspection_timeout=timeout,
-            origins=tuple(
+            origins=sidecar
+            + tuple(
                 origins.of_service(
                     member.service,
                     f"port {member.port.number} of {member.service.hostname}",
@@ -182,6 +198,14 @@ def _listener(view: View, bind: Bind) -> Listener:
         )
 
     return _listeners.get(key, make, family=(view.family, bind.address, bind.port))
+
+
+def _proxy_origin(view: View, bind: Bind) -> tuple[Origin, ...]:
+    resource = view.sidecar_scope.resource
+    if bind.proxy is None or resource is None:
+        return ()
+    path = ("spec", "egress", bind.proxy.index)
+    return (origins.of_resource(resource, path, "egress listener whose clients name the host"),)
 
 
 def _member_chains(view: View, bind: Bind, member: Member) -> tuple[FilterChain, ...]:
@@ -219,7 +243,7 @@ def _http_chain(view: View, bind: Bind) -> FilterChain:
     sniffed = bool(bind.sniffed)
     # Outside of the mesh nobody understands the mesh's ALPN.
     mesh = any(not member.service.mesh_external for member in bind.sniffed)
-    lookup = view.host_lookup(bind.port)
+    lookup = next(filter(None, map(view.host_lookup, bind.request_ports)), "")
     key = ("http", name, bind.route_name, sniffed, mesh, view.http_settings, view.on_demand, lookup)
 
     def make() -> FilterChain:
@@ -268,4 +292,4 @@ def _to(cluster: str, *, on_demand: bool = False) -> TcpProxy:
     return TcpProxy(cluster, clusters, Telemetry(Reporter.SOURCE), on_demand=wanted)
 
 
-__all__ = ["findings", "listeners", "plan", "route_names"]
+__all__ = ["findings", "listeners", "plan", "proxy_listener", "route_names"]

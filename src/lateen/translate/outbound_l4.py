@@ -29,7 +29,7 @@ from lateen.translate.virtual_service import destination_cluster
 
 def chains(view: View, bind: Bind, member: Member) -> tuple[FilterChain, ...]:
     """The chains of one service port that is not (only) HTTP."""
-    place = Place("mesh", bind.port, view.scope.namespace, view.scope.labels)
+    place = Place("mesh", member.port.number, view.scope.namespace, view.scope.labels)
     found: list[FilterChain] = []
     if member.protocol.is_tls:
         for routing in view.routings_of(member.service):

@@ -35,6 +35,10 @@ class Bind:
     """Not declared: HTTP is routed by Host, the rest is forwarded."""
     tcp: list[Member] = field(default_factory=list)
     """Declared TCP or TLS."""
+    bound: bool = False
+    """Whether clients connect to it; it takes captured connections otherwise."""
+    proxy: EgressListener | None = None
+    """The listener, when clients name host and port in each request: it has no members."""
 
     @property
     def wildcard(self) -> bool:
@@ -44,41 +48,65 @@ class Bind:
     @property
     def has_http(self) -> bool:
         """Whether the listener may see clear-text HTTP that it routes."""
-        return bool(self.http or self.sniffed)
+        return bool(self.http or self.sniffed or self.proxy)
+
+    @property
+    def request_ports(self) -> tuple[int, ...]:
+        """Ports that HTTP requests may be for."""
+        if self.proxy is None:
+            return (self.port,)
+        numbers = {port.number for service in self.proxy.services for port in service.ports}
+        return tuple(sorted(numbers))
 
     @property
     def route_name(self) -> str:
-        """RDS name of its HTTP chain: the port, or ``HOST:PORT`` on an address of its own."""
-        if self.wildcard:
+        """RDS name of its HTTP chain: the port, or ``HOST:PORT`` on an address that belongs to a
+        service, or what clients name host and port to."""
+        if self.proxy is not None:
+            return names.proxy_route(self.address, self.port)
+        if self.wildcard or self.http:
             return str(self.port)
-        owner = (self.sniffed or self.http)[0]
+        owner = self.sniffed[0]
         return names.sniffed_route(owner.service.hostname, owner.port.number)
 
 
 def binds(view: View) -> tuple[Bind, ...]:
     """All listeners a sidecar needs for the services it sees, wildcard ones first."""
     found: dict[tuple[str, int], Bind] = {}
-    seen: set[tuple[str, int, int]] = set()
+    seen: set[tuple[str, int, int, int]] = set()
     locked = view.sidecar_scope.locked_ports
     for listener in view.sidecar_scope.egress:
+        if listener.is_proxy:
+            proxy = _proxy(view, listener)
+            if proxy.port not in names.RESERVED_PORTS:
+                found.setdefault((proxy.address, proxy.port), proxy)
+            continue
         for service in listener.services:
             if service.resolution is Resolution.ALIAS:
                 continue
             for port in service.ports:
-                if port.protocol is Protocol.UDP or (not listener.port and port.number in locked):
+                if port.protocol is Protocol.UDP or (listener.catch_all and port.number in locked):
                     continue
+                number = 0 if listener.unix else port.number
                 for address, member in _placements(view, service, port, listener):
-                    if address == view.wildcard and port.number in names.RESERVED_PORTS:
+                    if number in names.RESERVED_PORTS and (
+                        address == view.wildcard or listener.bound
+                    ):
                         continue
-                    bind = found.get((address, port.number))
+                    bind = found.get((address, number))
                     if bind is None:
-                        bind = found[address, port.number] = Bind(address, port.number)
-                    place = (address, port.number, id(service))
+                        bind = found[address, number] = Bind(address, number, bound=listener.bound)
+                    place = (address, number, id(service), port.number)
                     if place not in seen:
                         seen.add(place)
                         _members(bind, member.protocol).append(member)
     order = sorted(found, key=lambda key: (key[0] != view.wildcard, key[1], key[0]))
     return tuple(found[key] for key in order)
+
+
+def _proxy(view: View, listener: EgressListener) -> Bind:
+    address = listener.bind or view.localhost
+    return Bind(address, listener.port, bound=True, proxy=listener)
 
 
 def _members(bind: Bind, protocol: Protocol) -> list[Member]:
@@ -91,7 +119,9 @@ def _placements(
     view: View, service: Service, port: ServicePort, listener: EgressListener
 ) -> Iterator[tuple[str, Member]]:
     own_bind, protocol = listener.bind, listener.protocol_of(port)
-    if own_bind and not own_bind.startswith("unix://"):
+    if listener.bound and not own_bind:
+        own_bind = view.localhost
+    if own_bind:
         yield own_bind, Member(service, port, protocol)
         return
     if protocol.is_http:

@@ -18,6 +18,7 @@ from lateen.ir.route import (
 )
 from lateen.model.names import is_wildcard, subset_of
 from lateen.model.service import Protocol, Resolution, Service
+from lateen.model.sidecar import EgressListener
 from lateen.model.virtual_services import EffectiveVirtualService
 from lateen.translate import names, origins, outbound, unknown_hosts
 from lateen.translate.domains import host_forms, service_domains
@@ -48,7 +49,8 @@ Known = dict[tuple[str, int], tuple[Service | None, EffectiveVirtualService | No
 
 
 def route_configuration(view: View, name: str, known: Known | None = None) -> RouteConfiguration:
-    """The route configuration that listeners know as ``name`` (``PORT`` or ``HOST:PORT``).
+    """The route configuration that listeners know as ``name``: ``PORT``, ``HOST:PORT``, or that of
+    an egress listener whose clients name host and port (`names.proxy_route`).
 
     Virtual hosts in ``known`` are taken over when service and VirtualService are the very same, and
     others are added to it: for changes that alter nothing else which routes are made of.
@@ -58,12 +60,19 @@ def route_configuration(view: View, name: str, known: Known | None = None) -> Ro
     """
     host, _, number = name.rpartition(":")
     port = int(number) if number.isdigit() else 0
-    hosts = _sniffed(view, host, port) if host else _by_port(view, port, known)
+    proxy = outbound.proxy_listener(view, name)
+    if proxy is not None:
+        hosts = _by_authority(view, proxy)
+    else:
+        hosts = _sniffed(view, host, port) if host else _by_port(view, port, known)
     key = (name, tuple(Identity(item) for item in hosts))
     return _configurations.get(
         key,
         lambda: RouteConfiguration(
-            name=name, virtual_hosts=tuple(hosts), discover_hosts=bool(port) and not host
+            name=name,
+            virtual_hosts=tuple(hosts),
+            ignore_port_in_host=proxy is None,
+            discover_hosts=bool(port) and not host,
         ),
         family=(view.family, name),
     )
@@ -78,7 +87,7 @@ class _Entry(msgspec.Struct, frozen=True):
 
 
 def _by_port(view: View, port: int, known: Known | None) -> list[VirtualHost]:
-    entries = list(_entries(view, port))
+    entries = list(_entries(view, view.egress(port), port))
     if known is None:
         hosts = [_virtual_host(view, entry, port) for entry in entries]
     else:
@@ -86,6 +95,30 @@ def _by_port(view: View, port: int, known: Known | None) -> list[VirtualHost]:
     hosts = _without_shared_domains(view, entries, hosts)
     hosts.append(unknown_hosts.virtual_host(view))
     return hosts
+
+
+def _by_authority(view: View, listener: EgressListener) -> list[VirtualHost]:
+    """The hosts of every HTTP port of the listener's services: known by ``HOST:PORT``, on port 80
+    by ``HOST`` as well."""
+    ports = {
+        port.number
+        for service in listener.services
+        for port in service.ports
+        if _may_be_http(listener.protocol_of(port))
+    }
+    hosts: list[VirtualHost] = []
+    for port in sorted({*ports, STANDARD_PORT}):
+        found = list(_entries(view, listener, port))
+        made = [_virtual_host(view, entry, port) for entry in found]
+        made = _without_shared_domains(view, found, made)
+        hosts += [_with_domains(view, host, _with_port(host.domains, port)) for host in made]
+    hosts.append(unknown_hosts.virtual_host(view))
+    return hosts
+
+
+def _with_port(domains: tuple[str, ...], port: int) -> tuple[str, ...]:
+    numbered = tuple(f"{name}:{port}" for name in domains)
+    return (*domains, *numbered) if port == STANDARD_PORT else numbered
 
 
 def _sniffed(view: View, hostname: str, port: int) -> list[VirtualHost]:
@@ -102,13 +135,12 @@ def _sniffed(view: View, hostname: str, port: int) -> list[VirtualHost]:
     return [trimmed]
 
 
-def http_services(view: View, port: int) -> tuple[Service, ...]:
+def _services(view: View, listener: EgressListener | None, port: int) -> tuple[Service, ...]:
     """Services that a client may speak HTTP to on ``port``."""
-    listener = view.egress(port)
     if listener is None:
         return ()
     return view.cached(
-        ("http-services", port),
+        ("http-services", id(listener), port),
         lambda: tuple(
             service
             for service in listener.services
@@ -149,19 +181,20 @@ class _Owners:
 
 def speaks_for(view: View, hostname: str, port: int) -> EffectiveVirtualService | None:
     """The VirtualService whose HTTP rules hold for a host on ``port``."""
-    return _owners(view, port).routing(hostname)
+    return _owners(view, view.egress(port), port).routing(hostname)
 
 
-def _owners(view: View, port: int) -> _Owners:
-    routings = _concerned(view, port)
+def _owners(view: View, listener: EgressListener | None, port: int) -> _Owners:
+    routings = _concerned(view, listener, port)
     # Nearly always these are the listener's own, whatever the port.
     return view.cached(("owners", id(routings)), lambda: _Owners(routings))
 
 
-def _concerned(view: View, port: int) -> tuple[EffectiveVirtualService, ...]:
-    """The VirtualServices of the egress listener for ``port`` with HTTP rules that hold for the
-    client there, oldest first."""
-    listener = view.egress(port)
+def _concerned(
+    view: View, listener: EgressListener | None, port: int
+) -> tuple[EffectiveVirtualService, ...]:
+    """The VirtualServices of an egress listener with HTTP rules that hold for the client on
+    ``port``, oldest first."""
     if listener is None:
         return ()
     routings = listener.virtual_services
@@ -187,13 +220,13 @@ def _http(routing: EffectiveVirtualService) -> Iterator[HTTPRoute]:
     return (rule.route for rule in routing.http)
 
 
-def _entries(view: View, port: int) -> Iterator[_Entry]:
+def _entries(view: View, listener: EgressListener | None, port: int) -> Iterator[_Entry]:
     """Virtual hosts by VirtualService, oldest first, then the services nobody speaks for."""
-    services = http_services(view, port)
+    services = _services(view, listener, port)
     by_name = {service.hostname: service for service in services}
     taken: set[str] = set()
-    owners = _owners(view, port)
-    for routing in _concerned(view, port):
+    owners = _owners(view, listener, port)
+    for routing in _concerned(view, listener, port):
         if not routing.http:
             continue
         matched: list[Service] = []

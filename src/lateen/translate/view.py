@@ -272,9 +272,9 @@ class View:
         """The egress listener that decides what is reached on ``port``."""
         catch_all = None
         for listener in self.sidecar_scope.egress:
-            if listener.port == port:
+            if port and listener.port == port:
                 return listener
-            if not listener.port and catch_all is None:
+            if listener.catch_all and catch_all is None:
                 catch_all = listener
         return catch_all
 
