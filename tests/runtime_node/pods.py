@@ -193,3 +193,51 @@ ENVOY = {
         ],
     },
 }
+
+CONFINED = r"""
+import ctypes, errno, json, os, platform, sys
+libc = ctypes.CDLL(None, use_errno=True)
+libc.syscall.restype = ctypes.c_long
+ARM = platform.machine() == "aarch64"
+def call(x86, arm, *arguments):
+    ctypes.set_errno(0)
+    words = [ctypes.c_long(word) if isinstance(word, int) else word for word in arguments]
+    result = libc.syscall(ctypes.c_long(arm if ARM else x86), *words)
+    return result if result >= 0 else errno.errorcode[ctypes.get_errno()]
+KEYCTL = (250, 219)
+add = lambda name, ring: call(248, 217, b"user", name, b"payload", 7, ring)
+search = lambda name, ring: call(*KEYCTL, 10, ring, b"user", name, 0)
+facts = {"uid": os.getuid(), "groups": os.getgroups()}
+if sys.argv[1] == "calls":
+    facts["mode"] = [line.split()[1] for line in open("/proc/self/status")
+                     if line.startswith("Seccomp:")]
+    child = os.fork()
+    if child == 0:
+        import time; time.sleep(20); os._exit(0)
+    facts["calls"] = {
+        "attach": call(101, 117, 16, child, 0, 0),
+        "keyctl": call(*KEYCTL, 0, -3, 1), "add_key": add(b"x", -3),
+        "request_key": call(249, 218, b"user", b"x", b"", 0),
+        "bpf": call(321, 280, 0, 0, 0), "mount": call(165, 40, 0, 0, 0, 0, 0),
+        "unshare user": call(272, 97, 0x10000000), "unshare files": call(272, 97, 0x400),
+        "clone user": call(56, 220, 0x10000000 | 17, 0, 0, 0, 0),
+        "clone3": call(435, 435, 0, 0),
+        "seize": call(101, 117, 0x4206, child, 0, 0),
+        "peek": call(101, 117, 1, child, 0, 0), "vsock": call(41, 198, 40, 1, 0),
+        "read other": call(310, 270, child, 0, 0, 0, 0, 0),
+        "kexec": call(246, 104, 0, 0, 0, 0), "module": call(313, 273, -1, 0, 0),
+        "personality": call(135, 92, 0x40000), "ask personality": call(135, 92, 0xFFFFFFFF),
+        "unknown": call(1000, 1000), "perf": call(298, 241, 0, 0, 0, 0, 0),
+        "io_uring": call(425, 425, 1, 0), "open_by_handle_at": call(304, 265, 0, 0, 0),
+    }
+    os.kill(child, 9)
+elif sys.argv[1] == "keys":
+    facts["found"] = {name: search(name.encode(), ring) for name, ring in
+                      (("of-the-session", -3), ("of-the-user", -4), ("of-a-pod", -4),
+                       ("of-a-container", -3))}
+    facts["added"] = add(b"of-a-pod", -4) > 0, add(b"of-a-container", -3) > 0
+if len(sys.argv) > 2:
+    open(sys.argv[2] + "/file", "w").write("written")
+print(json.dumps(facts))
+"""
+"""Tries system calls (``calls``) or looks for keys and leaves some (``keys``); writes a file."""

@@ -639,7 +639,10 @@ def echo(server: socket.socket) -> None:
 
 
 if __name__ == "__main__":
-    from tests.runtime_node import file_scenarios
+    from tests.runtime_node import file_scenarios, guard_scenarios
 
-    scenario = globals().get(sys.argv[1]) or getattr(file_scenarios, sys.argv[1])
+    scenario = globals().get(sys.argv[1])
+    for module in (file_scenarios, guard_scenarios):
+        scenario = scenario or getattr(module, sys.argv[1], None)
+    assert scenario is not None, sys.argv[1]
     sys.stdout.write(json.dumps(scenario(sys.argv[2])) + "\n")

@@ -110,6 +110,7 @@ def container_spec(
         capabilities=capabilities if switches_user else (),
         image=root,
         read_only_root=bool(security.get("readOnlyRootFilesystem")),
+        confined=_confined(security),
         log_path=log_path,
     )
 
@@ -140,6 +141,22 @@ def _identity(program: ImageCommand, security: Raw, *, switches_user: bool) -> u
             "securityContext.runAsNonRoot is true, and the image runs as root; set runAsUser"
         )
     return identity
+
+
+def _confined(security: Raw) -> bool:
+    """Whether the filter of system calls applies, as it does for who says nothing.
+
+    Raises `ContainerConfigError` for a profile from a file of the node, of which there are none.
+    """
+    if security.get("privileged"):
+        return False
+    profile = str((security.get("seccompProfile") or {}).get("type") or "RuntimeDefault")
+    if profile not in ("RuntimeDefault", "Unconfined"):
+        raise ContainerConfigError(
+            f"securityContext.seccompProfile.type {profile} is not supported; use RuntimeDefault "
+            "or Unconfined"
+        )
+    return profile == "RuntimeDefault"
 
 
 def _capabilities(security: Raw) -> tuple[int, ...]:

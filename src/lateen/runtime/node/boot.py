@@ -25,7 +25,7 @@ from collections.abc import Callable, Sequence
 
 from lateen.runtime.engine.helper import fork_helper
 from lateen.runtime.node import namespaces as ns
-from lateen.runtime.node import privileges, process, wire
+from lateen.runtime.node import privileges, process, seccomp, wire
 from lateen.runtime.node.errors import NodeError, NodeStartError
 from lateen.runtime.node.gateway import Gateway
 from lateen.runtime.node.launcher import Launcher
@@ -185,6 +185,8 @@ class _Init:
     def run(self) -> int:
         """Sets the node up, starts its main process, serves as launcher."""
         privileges.set_process_name("lateen-node")
+        # Programs that may not have a keyring of their own must not have the user's.
+        seccomp.join_new_session_keyring(required=False)
         ns.sethostname("lateen")
         ns.mount("none", "/", flags=ns.MS_REC | ns.MS_PRIVATE)
         with contextlib.suppress(PermissionError):

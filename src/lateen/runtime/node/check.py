@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lateen.runtime.node import namespaces as ns
+from lateen.runtime.node import seccomp
 
 _NETLINK_NETFILTER = 12
 
@@ -86,9 +87,17 @@ def _attempt(directory: str) -> str:
         step = "nftables"
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER):
             pass
+        further = 0
+        if uid == 0:
+            try:
+                ns.unshare(ns.CLONE_NEWUSER)
+            except OSError as error:
+                further = error.errno or errno.EPERM
+        step = "seccomp"
+        seccomp.confine()
     except OSError as error:
         return f"{step} {error.errno}"
-    return "ok 0"
+    return f"pod-users {further}" if further else "ok 0"
 
 
 def _explain(step: str, number: int) -> SupportProblem:
@@ -112,6 +121,20 @@ def _explain(step: str, number: int) -> SupportProblem:
     if step == "read-only":
         return SupportProblem(
             "kernel", f"mount_setattr is refused ({name})", "use Linux 5.12 or newer"
+        )
+    if step == "seccomp":
+        return SupportProblem(
+            "seccomp",
+            f"the kernel has no filters of system calls for containers ({name})",
+            "use a kernel with CONFIG_SECCOMP_FILTER, on x86_64 or aarch64",
+        )
+    if step == "pod-users":
+        return SupportProblem(
+            "pod-users",
+            f"no user namespaces for applications ({name}): they share uid 65534 with the "
+            "machine's programs that have it, which can then read their environment",
+            "sudo sysctl -w user.max_user_namespaces=15000",
+            fatal=False,
         )
     return SupportProblem(
         "nftables",

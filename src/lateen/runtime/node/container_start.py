@@ -15,6 +15,7 @@ from pathlib import Path
 from lateen.runtime.node import namespaces as ns
 from lateen.runtime.node import privileges, process, rootfs, wire
 from lateen.runtime.node.pod_table import PodNamespaces
+from lateen.runtime.node.pod_users import PodUsers, make_pod_users
 from lateen.runtime.node.spec import NodeConfig
 
 GENERATED_FILES = ("resolv.conf", "hosts", "hostname")
@@ -36,6 +37,8 @@ class RunningContainer:
     capabilities: Sequence[int] = ()
     """What `exec` keeps too: an image's uid 0 is the same for every program in it."""
     image: bool = False
+    confined: bool = True
+    users: PodUsers | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,7 @@ class StartRequest:
     capabilities: Sequence[int]
     root: rootfs.RootFs
     logs: bool
+    confined: bool
 
     @property
     def plain_root(self) -> bool:
@@ -128,18 +132,34 @@ def start_request(
         capabilities=capabilities,
         root=root,
         logs=bool(wire.text(message, "log_path")),
+        confined=message.get("confined") is not False,
     )
 
 
+def application_users(request: StartRequest, message: wire.Message) -> PodUsers | None:
+    """The user namespace of a container that is not a proxy, where the node runs as root.
+
+    A proxy's capability must count in the pod's network, so that it stays in the node's.
+    """
+    if os.getuid() != 0 or message.get("mark_sockets"):
+        return None
+    return make_pod_users(move=not request.root.image)
+
+
 def run_container(
-    request: StartRequest, pod: PodNamespaces, stdin: int, stdout: int, stderr: int
+    request: StartRequest,
+    pod: PodNamespaces,
+    users: PodUsers | None,
+    stdin: int,
+    stdout: int,
+    stderr: int,
 ) -> None:
     """In the forked child, first of its PID namespace: becomes the container's program."""
     uid, gid = request.uid, request.gid
     process.prepare_standard_io(stdin, stdout, stderr, tty=False)
     if request.logs:
         # Programs open /dev/stdout by name (Envoy does); a pipe's own mode decides then.
-        os.fchown(1, -1 if uid is None else uid, -1 if gid is None else gid)
+        os.fchown(1, _outside(uid, users), _outside(gid, users))
     for fd in pod.descriptors:
         ns.setns(fd)
     ns.unshare(ns.CLONE_NEWNS)
@@ -153,6 +173,8 @@ def run_container(
         capabilities=request.capabilities,
         groups=request.groups,
         plain_root=request.plain_root,
+        confined=request.confined,
+        user_namespace=users.fd if users else None,
     )
 
 
@@ -172,7 +194,7 @@ def run_in_container(
     # trace it nor reach the machine's files through its /proc entry.
     privileges.forbid_tracing()
     if tty:
-        process.give_terminal(stdin, container.uid)
+        process.give_terminal(stdin, _outside(container.uid, container.users))
     process.prepare_standard_io(stdin, stdout, stderr, tty=tty)
     for fd in (*pod.descriptors, container.mnt):
         ns.setns(fd)
@@ -187,7 +209,16 @@ def run_in_container(
         capabilities=container.capabilities if plain_root else (),
         groups=container.groups,
         plain_root=plain_root,
+        confined=container.confined,
+        user_namespace=container.users.fd if container.users else None,
     )
+
+
+def _outside(number: int | None, users: PodUsers | None) -> int:
+    """A uid or gid for chown(2) before the user namespace is entered."""
+    if number is None:
+        return -1
+    return users.outside(number) if users is not None else number
 
 
 def _environment(message: wire.Message, hostname: str) -> dict[str, str]:

@@ -22,6 +22,7 @@ from lateen.runtime.node import process, rootfs, wire
 from lateen.runtime.node.container_start import (
     GENERATED_FILES,
     RunningContainer,
+    application_users,
     machine_view,
     run_container,
     run_in_container,
@@ -159,10 +160,21 @@ class Launcher:
             self._config.scratch_bytes,
             self._mark_capability,
         )
+        users = application_users(request, message)
+
+        def failed() -> None:
+            if users is not None:
+                os.close(users.fd)
+
         # A PID namespace per container: its end is the end of every process in it.
-        pid, failure = self._fork_into(
-            lambda: ns.unshare(ns.CLONE_NEWPID), lambda: run_container(request, pod, *fds)
-        )
+        try:
+            pid, failure = self._fork_into(
+                lambda: ns.unshare(ns.CLONE_NEWPID),
+                lambda: run_container(request, pod, users, *fds),
+            )
+        except OSError:
+            failed()
+            raise
 
         def started() -> None:
             self._containers[pid] = RunningContainer(
@@ -176,10 +188,12 @@ class Launcher:
                 request.groups,
                 request.capabilities,
                 bool(request.root.image),
+                request.confined,
+                users,
             )
             pod.containers.add(pid)
 
-        return self._answer_after_exec(wire.number(message, "id"), pid, failure, started)
+        return self._answer_after_exec(wire.number(message, "id"), pid, failure, started, failed)
 
     def _exec(self, message: wire.Message, fds: list[int]) -> _Reply:
         container = self._containers.get(wire.number(message, "container"))
@@ -190,7 +204,7 @@ class Launcher:
             lambda: ns.setns(container.pid_namespace, ns.CLONE_NEWPID),
             lambda: run_in_container(container, pod, message, *fds),
         )
-        return self._answer_after_exec(wire.number(message, "id"), pid, failure, lambda: None)
+        return self._answer_after_exec(wire.number(message, "id"), pid, failure)
 
     def _spawn(self, message: wire.Message, fds: list[int]) -> _Reply:
         """Starts one of the mesh's own processes, with the machine's files."""
@@ -218,7 +232,7 @@ class Launcher:
             )
 
         pid, failure = process.fork(child)
-        return self._answer_after_exec(wire.number(message, "id"), pid, failure, lambda: None)
+        return self._answer_after_exec(wire.number(message, "id"), pid, failure)
 
     def _role(self, message: wire.Message, fds: list[int]) -> _Reply:
         """Forks one of Lateen's own helpers (`roles`); returns the channel to it."""
@@ -320,7 +334,12 @@ class Launcher:
             ns.setns(self._own_pid, ns.CLONE_NEWPID)
 
     def _answer_after_exec(
-        self, number: int, pid: int, failure: int, started: Callable[[], None]
+        self,
+        number: int,
+        pid: int,
+        failure: int,
+        started: Callable[[], None] = lambda: None,
+        failed: Callable[[], None] = lambda: None,
     ) -> _Reply:
         """Replies when the child has run its program, without waiting here meanwhile."""
 
@@ -332,10 +351,13 @@ class Launcher:
             os.close(failure)
             if report:
                 self._announced.discard(pid)
+                failed()
                 self._send({"id": number, **json.loads(report)})
                 return
-            with contextlib.suppress(OSError):  # it ended in this very moment
+            try:
                 started()
+            except OSError:  # it ended in this very moment
+                failed()
             self._send({"id": number, "pid": pid})
 
         self._selector.register(failure, selectors.EVENT_READ, finished)
@@ -346,6 +368,8 @@ class Launcher:
         if container is not None:
             os.close(container.mnt)
             os.close(container.pid_namespace)
+            if container.users is not None:
+                os.close(container.users.fd)
             pod = self._pods.find(container.sandbox)
             if pod is not None:
                 pod.containers.discard(pid)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from lateen.runtime.node import namespaces as ns
-from lateen.runtime.node import privileges, wire
+from lateen.runtime.node import privileges, seccomp, wire
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _FIRST_FREE_FD = 3
@@ -90,15 +90,26 @@ def run(
     capabilities: Sequence[int],
     groups: Sequence[int] = (),
     plain_root: bool = False,
+    confined: bool = True,
+    user_namespace: int | None = None,
 ) -> None:
-    """Gives up privileges and becomes the program. Never returns; raises `OSError`."""
+    """Gives up privileges and becomes the program. Never returns; raises `OSError`.
+
+    ``confined``: under `lateen.runtime.node.seccomp`'s filter. ``uid``, ``gid`` and ``groups`` are
+    those of ``user_namespace``, where it is given.
+    """
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     os.umask(0o022)
     reset_signals()
+    seccomp.join_new_session_keyring(required=not confined)
+    if user_namespace is not None:
+        ns.setns(user_namespace, ns.CLONE_NEWUSER)
     if plain_root:
         privileges.become_plain_root(capabilities, gid=gid or 0, groups=groups)
     else:
         privileges.drop_privileges(capabilities, uid=uid, gid=gid, groups=groups)
+    if confined:
+        seccomp.confine()
     program = find_program(argv[0], env.get("PATH", DEFAULT_PATH))
     try:
         os.execve(program, list(argv), dict(env))

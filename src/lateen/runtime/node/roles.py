@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable, Mapping
 
 from lateen.runtime.node import privileges
-from lateen.runtime.node.spec import APP_USER
+from lateen.runtime.node.pod_users import forwarder_user
 
 Role = Callable[[socket.socket, list[int]], None]
 
@@ -19,7 +19,7 @@ def _forwarder(channel: socket.socket, fds: list[int]) -> None:
 
     privileges.set_process_name("lateen-forward")
     _ignore_broken_pipes()
-    user = APP_USER if os.getuid() == 0 else None
+    user = forwarder_user() if os.getuid() == 0 else None
     privileges.drop_privileges(uid=user, gid=user)
     Forwarder(channel, socket.socket(fileno=fds[0])).run()
 

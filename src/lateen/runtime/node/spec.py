@@ -106,6 +106,8 @@ class ContainerSpec:
     mark_sockets: bool = False
     """Adds the capability that SO_MARK needs on this kernel (the proxy's own sockets)."""
     read_only_root: bool = False
+    confined: bool = True
+    """Runs under the filter of system calls (`lateen.runtime.node.seccomp`)."""
     log_path: str = ""
     """File for standard output and error. Empty: the output is thrown away."""
     log_bytes: int = 10 * 1024 * 1024
