@@ -98,6 +98,7 @@ _REFERRING = {
     (_NETWORKING, "DestinationRule"),
     (_NETWORKING, "ServiceEntry"),
     ("", "Service"),
+    ("security.istio.io", "PeerAuthentication"),
 }
 """Kinds that such findings are about."""
 _SERVICES = {("", "Service"), (_NETWORKING, "ServiceEntry")}

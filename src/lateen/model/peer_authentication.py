@@ -69,6 +69,10 @@ class PeerAuthentications:
         own = self._namespaces.get(namespace, _NOTHING)
         return (self._wide(self._root), own.wide, *own.narrow)
 
+    def narrow(self, namespace: str) -> tuple[Resource, ...]:
+        """The policies of ``namespace`` with a selector, oldest first."""
+        return self._namespaces.get(namespace, _NOTHING).narrow
+
     def effective(self, namespace: str, labels: Mapping[str, str]) -> EffectivePeerAuthentication:
         """What holds for a workload: mesh, then namespace, then the oldest policy that selects it.
 

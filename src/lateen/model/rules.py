@@ -65,6 +65,13 @@ INBOUND_PORT_TAKEN = Rule(
     "the protocol.",
     Severity.WARNING,
 )
+NO_SUCH_WORKLOAD_PORT = Rule(
+    "LT1010",
+    "Workload port unknown",
+    "No container and no Service of the selected workloads has the port of portLevelMtls. It is "
+    "the port of the workload, not that of the Service.",
+    Severity.WARNING,
+)
 
 RULES = (
     CLUSTER_IP_TAKEN,
@@ -76,6 +83,7 @@ RULES = (
     SUBSET_TAKEN,
     POLICY_SHADOWED,
     INBOUND_PORT_TAKEN,
+    NO_SUCH_WORKLOAD_PORT,
 )
 
 

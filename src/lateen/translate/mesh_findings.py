@@ -14,6 +14,7 @@ from lateen.api.networking.destination_rule import DestinationRule
 from lateen.api.networking.gateway import Gateway
 from lateen.model import kinds
 from lateen.model.gateways import gateways
+from lateen.model.peer_findings import peer_findings
 from lateen.model.proxy import ProxyType, Scope
 from lateen.model.selection import selects
 from lateen.model.snapshot import Snapshot
@@ -45,6 +46,8 @@ def each_view(snapshot: Snapshot) -> Iterator[tuple[Finding, ...]]:
             for item in reference_findings(view)
             if item.key is not None and item.key.namespace == namespace
         )
+    for namespace in snapshot.layers(kinds.PEER_AUTHENTICATION):
+        yield peer_findings(snapshot, namespace)
     for scope in (*selected_scopes(snapshot), *gateway_scopes(snapshot)):
         yield tuple(reference_findings(View(snapshot, scope)))
 
