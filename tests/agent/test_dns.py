@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -269,10 +270,10 @@ async def test_a_broken_object_stops_nothing(caplog: pytest.LogCaptureFixture) -
     assert len((await ask(dns, "reviews.default.svc.cluster.local"))[1]) == 1
 
 
-def test_resolv_conf() -> None:
+def test_resolv_conf(tmp_path: Path) -> None:
     text = "# x\nnameserver 192.0.2.1\nsearch a b\nnameserver fe80::1%eth0\nnameserver bad\n"
     assert resolvers_of(text) == ("192.0.2.1", "fe80::1%eth0")
-    assert machine_resolvers(__import__("pathlib").Path("/nonexistent")) == ("127.0.0.1",)
+    assert machine_resolvers(tmp_path / "missing") == ("127.0.0.1",)
 
 
 def test_a_client_may_ask_so_often_and_others_as_well() -> None:

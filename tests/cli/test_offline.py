@@ -27,7 +27,7 @@ BAD = GOOD.replace("hosts:", "hsots:")
 def lateen(
     *arguments: str, stdin: str = "", state: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "XDG_STATE_HOME": str(state or "/nonexistent")}
+    environment = {**os.environ, "XDG_STATE_HOME": str(state or "/proc/nonexistent")}
     return subprocess.run(
         [sys.executable, "-m", "lateen", *arguments],
         input=stdin,

@@ -49,7 +49,7 @@ def lateen(
     return subprocess.run(
         [sys.executable, "-m", "lateen", *arguments],
         input=stdin.encode(),
-        env={**os.environ, "XDG_STATE_HOME": "/nonexistent", **environment},
+        env={**os.environ, "XDG_STATE_HOME": "/proc/nonexistent", **environment},
         cwd=ROOT,
         capture_output=True,
         timeout=60,
