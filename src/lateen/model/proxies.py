@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lateen.api.core.pod import Pod
+from lateen.api.core.pod import Pod, PodTemplateSpec
 from lateen.api.resource import Resource
 from lateen.model.names import DOMAIN
 from lateen.model.proxy import Proxy, ProxyType
@@ -15,7 +15,7 @@ INTERCEPTION_ANNOTATION = "sidecar.istio.io/interceptionMode"
 _GATEWAY_CLASS_WAYPOINT = "istio.io-mesh-controller"
 
 
-def proxy_type(pod: Pod) -> ProxyType:
+def proxy_type(pod: Pod | PodTemplateSpec) -> ProxyType:
     """Whether the pod's Envoy is a sidecar, a gateway or a waypoint.
 
     A gateway says so by the injection template ``gateway``, by ``proxy router`` as the proxy

@@ -6,6 +6,7 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from lateen.api.meshconfig.proxy_config import Topology
 from lateen.model.service import Locality, WorkloadIdentity
 
 
@@ -76,6 +77,8 @@ class Scope:
     addresses: tuple[str, ...] = ()
     """IP addresses of the workload; empty unless a Sidecar names them (`lateen.model.instances`).
     """
+    topology: Topology | None = None
+    """What is in front of a gateway, where its pod says it; None is the mesh's."""
     node: str = ""
     """The machine that the proxy runs on; empty unless something that its namespace sees compares
     it with those of endpoints (`lateen.model.nodes`), so that proxies elsewhere share their scope.

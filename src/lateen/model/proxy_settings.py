@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+
 import msgspec
 
 from lateen.api.core.pod import Pod
 from lateen.api.meshconfig import ProxyConfig as Settings
 from lateen.api.meshconfig import overlay_proxy_config
+from lateen.api.meshconfig.proxy_config import Topology
 from lateen.api.meshconfig.reading import PROXY_CONFIG_ANNOTATION
 from lateen.api.networking.proxy_config import ProxyConfig
+from lateen.api.resource import ObjectKey
 from lateen.model import kinds
 from lateen.model.ordering import age_key
+from lateen.model.proxy import Proxy
 from lateen.model.selection import selects, workload_selector
 from lateen.model.snapshot import Snapshot
 
@@ -41,6 +46,23 @@ def proxy_config_of(snapshot: Snapshot, pod: Pod) -> Settings:
     if text:
         settings, _ = overlay_proxy_config(text, settings)
     return _with_objects(settings, snapshot, namespace, pod, selecting=True)
+
+
+def own_topology(snapshot: Snapshot, proxy: Proxy) -> Topology | None:
+    """``gatewayTopology`` of the annotation of a gateway's pod. As in Istio it takes the place of
+    the mesh's as a whole; None where the pod has none, or one with an error."""
+    resource = snapshot.get(ObjectKey(*kinds.POD, proxy.namespace, proxy.name))
+    if resource is None:
+        return None
+    text = resource.object.metadata.annotations.get(PROXY_CONFIG_ANNOTATION, "")
+    return _topology_in(text) if text else None
+
+
+@functools.lru_cache(maxsize=256)
+def _topology_in(text: str) -> Topology | None:
+    unset = Topology()
+    settings, _ = overlay_proxy_config(text, Settings(gateway_topology=unset))
+    return None if settings.gateway_topology is unset else settings.gateway_topology
 
 
 def _with_objects(

@@ -14,6 +14,7 @@ from lateen.model.names import is_ip
 from lateen.model.nodes import node_of
 from lateen.model.proxies import proxy_of
 from lateen.model.proxy import InboundPort, Proxy, ProxyType, Scope
+from lateen.model.proxy_settings import own_topology
 from lateen.model.registry import service_order
 from lateen.model.selection import tested_labels
 from lateen.model.service import Protocol, Registry, Resolution, Service, ServicePort
@@ -42,6 +43,7 @@ def scope_of(snapshot: Snapshot, proxy: Proxy) -> Scope:
         dns_capture=str(proxy.metadata.get("DNS_CAPTURE", "")).lower() == "true",
         ipv6=_is_ipv6(proxy.addresses),
         addresses=() if router else own_addresses(snapshot, proxy),
+        topology=own_topology(snapshot, proxy) if router else None,
         node=node_of(snapshot, proxy),
     )
 

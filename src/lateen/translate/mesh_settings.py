@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from lateen.api.core.pod import Pod, PodTemplateSpec
 from lateen.api.findings import FieldPath, Finding
 from lateen.api.meshconfig import (
     IstioOperator,
@@ -22,10 +23,13 @@ from lateen.api.meshconfig import (
 )
 from lateen.api.meshconfig import mesh_config as mc
 from lateen.api.meshconfig import proxy_config as pc
+from lateen.api.meshconfig.proxy_config import Topology
 from lateen.api.networking.proxy_config import ProxyConfig as ProxyConfigObject
 from lateen.api.networking.proxy_config import ProxyConfigSpec, ProxyImage
-from lateen.api.resource import ObjectKey, Provenance, Resource
+from lateen.api.resource import ApiObject, ObjectKey, Provenance, Resource
 from lateen.model.mesh import CONFIG_MAP, SCOPING
+from lateen.model.proxies import proxy_type
+from lateen.model.proxy import ProxyType
 from lateen.model.proxy_settings import RESERVED
 from lateen.translate import rules
 
@@ -179,7 +183,6 @@ Of messages that are not listed (those that networking has too) every field coun
 """
 
 MESH_WIDE: dict[str, str] = {
-    "gateway_topology": "gatewayTopology holds for all gateways at once",
     "proxy_headers": "proxyHeaders hold for all proxies at once",
 }
 """Settings that are read from ``MeshConfig.defaultConfig`` only, not per pod."""
@@ -239,6 +242,12 @@ def _annotation_findings(resource: Resource, about: _About) -> Iterator[Finding]
         return
     text, path = found
     config, _ = proxy_config_in(text, resource, path)
+    if config.gateway_topology != Topology() and not _makes_gateways(resource.object):
+        yield about.warn(
+            (*path, "gatewayTopology"),
+            "gatewayTopology has no effect on this pod: it is no gateway",
+            "Set it on the gateway's pods, or in MeshConfig.defaultConfig for all.",
+        )
     for name, reason in MESH_WIDE.items():
         if getattr(config, name) != getattr(ProxyConfig(), name):
             encoded = _encoded(ProxyConfig, name)
@@ -251,6 +260,14 @@ def _annotation_findings(resource: Resource, about: _About) -> Iterator[Finding]
     plain = msgspec.structs.replace(config, **{n: getattr(ProxyConfig(), n) for n in MESH_WIDE})
     yield from _unused(plain, about, path)
     yield from _reserved(config.proxy_metadata, about, (*path, "proxyMetadata"))
+
+
+def _makes_gateways(obj: ApiObject) -> bool:
+    """Whether ``obj`` is the pod of a gateway, or makes such pods."""
+    spec = getattr(obj, "spec", None)
+    job = getattr(spec, "job_template", None)
+    pod = getattr(spec if job is None else job.spec, "template", obj)
+    return isinstance(pod, Pod | PodTemplateSpec) and proxy_type(pod) is ProxyType.ROUTER
 
 
 def _unused(message: msgspec.Struct, about: _About, path: FieldPath) -> Iterator[Finding]:

@@ -9,6 +9,7 @@ from typing import TypeVar, cast
 
 from lateen.api.base import duration_seconds
 from lateen.api.meshconfig.mesh_config import DefaultTrafficPolicy, MeshConfig
+from lateen.api.meshconfig.proxy_config import Topology
 from lateen.api.networking.destination_rule import LocalityLbSetting
 from lateen.api.resource import Resource
 from lateen.ir.origin import Origin
@@ -149,20 +150,25 @@ class View:
         return headers is not None and bool((headers.x_forwarded_host or {}).get("enabled"))
 
     @property
+    def _topology(self) -> Topology:
+        own = self.scope.topology
+        return own if own is not None else self.mesh.default_config.gateway_topology
+
+    @property
     def trusted_proxies(self) -> int:
         """Proxies in front of a gateway whose ``x-forwarded-for`` is believed."""
-        return self.mesh.default_config.gateway_topology.num_trusted_proxies
+        return self._topology.num_trusted_proxies
 
     @property
     def forward_client_certificate(self) -> str:
         """What a gateway does with ``x-forwarded-client-cert``."""
-        wanted = self.mesh.default_config.gateway_topology.forward_client_cert_details
+        wanted = self._topology.forward_client_cert_details
         return "SANITIZE_SET" if wanted == "UNDEFINED" else wanted
 
     @property
     def accepts_proxy_protocol(self) -> bool:
         """Whether gateways expect the PROXY protocol."""
-        return self.mesh.default_config.gateway_topology.proxy_protocol is not None
+        return self._topology.proxy_protocol is not None
 
     @cached_property
     def unknown_destination(self) -> tuple[str, Origin]:
