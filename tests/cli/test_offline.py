@@ -82,7 +82,7 @@ def test_findings_as_json_have_the_documented_shape() -> None:
     [
         (("validate", "-f", "no-such-file.yaml"), 2, "no-such-file.yaml does not exist"),
         (("up",), 2, "nothing to run"),
-        (("up", "-f", "x.yaml", "--publish", "80"), 2, "is not SERVICEPORT:HOSTPORT"),
+        (("up", "-f", "x.yaml", "--publish", "80"), 2, "SERVICEPORT:HOSTPORT"),
         (("up", "-f", "x.yaml", "--image", "nothing"), 2, "is not NAME=COMMAND"),
         (("ps", "--mesh", "Not A Name"), 2, "cannot be the name of a mesh"),
         (("ps", "--mesh", "absent"), 3, "no mesh named absent runs on this machine"),

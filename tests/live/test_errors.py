@@ -85,6 +85,36 @@ def test_a_host_port_that_is_taken(empty: Mesh) -> None:
         empty.http_port = free_port()
 
 
+SERVICE = """
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: {name}}}
+spec: {{type: LoadBalancer, selector: {{app: sleep}}, ports: [{{port: {port}, targetPort: 80}}]}}
+"""
+
+
+def test_services_with_one_port_and_a_port_that_is_taken_later(empty: Mesh, tmp_path: Path) -> None:
+    """Both services start; a port that is taken after `up` is said, and published once free."""
+    both, later = tmp_path / "both.yaml", tmp_path / "later.yaml"
+    both.write_text("".join(SERVICE.format(name=name, port=80) for name in ("one", "two")))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        later.write_text(SERVICE.format(name="three", port=port))
+        result = empty.up("-f", str(both), "--publish", f"{port}:{port}")
+        assert "port 80 of service default/two is published on 127.0.0.1:" in result.text
+        assert f"instead of {empty.http_port}: that is published for default/one" in result.text
+        applied = empty.run("apply", "-f", str(later))
+        said = f"port {port} of service default/three is not published"
+        assert said in applied.text
+        assert "is taken by" in applied.text
+        assert said in empty.run("status", status=None).text
+        assert said in empty.run("check", status=None).text
+    eventually(lambda: said not in empty.run("status", status=None).text, timeout=15)
+    with socket.create_connection(("127.0.0.1", port), 5):
+        pass
+
+
 def test_a_mesh_that_runs_already(bookinfo: Mesh) -> None:
     mode = bookinfo.folder.stat().st_mode
     result = bookinfo.up("-f", str(SAMPLES / "httpbin"), status=3)

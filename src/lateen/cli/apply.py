@@ -13,9 +13,10 @@ from lateen.api.resource import Resource
 from lateen.cli.errors import FINDING, USAGE, CommandError
 from lateen.cli.findings import finding_row, print_findings, sort_key, summary
 from lateen.cli.mesh_findings import print_held, print_mesh_finding, warnings_about
-from lateen.cli.mesh_state import connect
+from lateen.cli.mesh_state import connect, mesh_state
 from lateen.cli.options import Files, Mesh, Namespace, Output, Recursive, Timeout, Wait
 from lateen.cli.output import BAD, NOTE, OK, WARN, emit, out, print_hint, say
+from lateen.cli.published import ports_of, print_settled
 from lateen.cli.validate import all_findings, effect_findings, objects_without_errors
 from lateen.source.client import Client
 from lateen.source.files import Inputs, read_inputs
@@ -58,6 +59,9 @@ def apply(
         print_wait(waited, timeout)
         for finding in later:
             print_mesh_finding(finding)
+        # The mesh has what was applied; a port of the machine that is taken is no fault of it.
+        if wait and (ports := ports_of(to_raw(resource) for resource in good)):
+            print_settled(mesh_state(mesh), ports)
     else:
         rows = [*(finding_row(f) for f in findings), *later]
         emit({"objects": results, "findings": rows, "wait": waited}, output)

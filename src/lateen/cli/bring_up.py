@@ -16,9 +16,9 @@ from lateen.cli.errors import FINDING, CommandError
 from lateen.cli.findings import print_findings, sort_key, summary
 from lateen.cli.mesh_findings import print_mesh_finding, warnings_of
 from lateen.cli.mesh_state import MeshState
-from lateen.cli.output import BAD, OK, WARN, say, text_and_hint
+from lateen.cli.output import NOTE, OK, WARN, say, text_and_hint
+from lateen.cli.published import print_unpublished, published_ports
 from lateen.cli.validate import all_findings, effect_findings, objects_without_errors
-from lateen.runtime.agent_client import AgentUnavailable, ask
 from lateen.runtime.limits import machine_limits
 from lateen.runtime.local import RunningNode, running_pid
 from lateen.source.client import ApiUnavailable, Client
@@ -104,11 +104,13 @@ def bring_up(
     failed = _wait_until_live(state, client, progress)
     for finding in warnings_of(client):
         print_mesh_finding(finding)
-    published = _published(state)
-    if published["problems"]:
-        for problem in published["problems"]:
-            say(BAD, problem)
+    published = published_ports(state)
+    if _stops(published):
+        print_unpublished(published)
         raise CommandError("a port cannot be published; the mesh is stopped again")
+    print_unpublished(published)
+    for note in published["notes"]:
+        say(NOTE, note["text"])
     return {
         "urls": urls(published["published"]),
         "failed": failed,
@@ -220,7 +222,7 @@ def _wait_for_pods(state: MeshState, client: Client, progress: Progress, told: _
                 elif just_restarted(pod, time.time()):
                     say(WARN, *_why_restarting(pod))
             return missing
-        if _published(state)["problems"]:
+        if _stops(published_ports(state)):
             return missing
         time.sleep(POLL_SECONDS)
 
@@ -327,8 +329,6 @@ def _complain_once(pod: dict[str, Any], name: str, complained: dict[str, str]) -
     say(WARN, f"{name} {pod_phase(pod)}: {message}")
 
 
-def _published(state: MeshState) -> dict[str, Any]:
-    try:
-        return ask(state.agent_socket, {"op": "published"})
-    except AgentUnavailable:
-        return {"published": [], "problems": []}
+def _stops(published: dict[str, Any]) -> bool:
+    """Whether a port of the machine that the user asked for cannot be had."""
+    return any(problem["asked"] for problem in published["problems"])

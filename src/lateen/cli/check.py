@@ -196,7 +196,10 @@ def _agent(state: MeshState) -> list[Fact]:
     facts = [_part(part, log) for part in parts] if isinstance(parts, list) else []
     problems = answer.get("problems") or []
     if isinstance(problems, list) and problems:
-        return [*facts, Fact("mesh", "agent", "failure", "; ".join(str(p) for p in problems))]
+        return [
+            *facts,
+            Fact("mesh", "agent", "failure", "; ".join(str(p["text"]) for p in problems)),
+        ]
     return [*facts, Fact("mesh", "agent", "ok", "the node's agent answers")]
 
 

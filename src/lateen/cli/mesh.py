@@ -52,7 +52,11 @@ def up(
     ] = "auto",
     publish: Annotated[
         list[str] | None,
-        typer.Option("--publish", help="SERVICEPORT:HOSTPORT of gateways; repeatable."),
+        typer.Option(
+            "--publish",
+            help="[NAMESPACE/NAME:]SERVICEPORT:HOSTPORT of LoadBalancer services; none for "
+            "HOSTPORT does not publish; repeatable.",
+        ),
     ] = None,
     address: Annotated[
         str, typer.Option(help="Address of this machine that published ports listen on.")
@@ -255,21 +259,19 @@ def _checked_authority(folder: str) -> Path:
     return place
 
 
-def _ports(options: list[str]) -> dict[int, int]:
-    ports: dict[int, int] = {}
-    for option in options:
-        service, colon, host = option.partition(":")
-        numbers = [int(n) for n in (service, host) if n.isdigit()]
-        if not colon or len(numbers) != 2 or not all(0 < n < 65_536 for n in numbers):
-            raise CommandError(
-                f"{option!r} is not SERVICEPORT:HOSTPORT", "--publish 80:9090", USAGE
-            )
-        if numbers[1] < 1024 and os.geteuid() != 0:
-            raise CommandError(
-                f"host port {numbers[1]} needs root", "choose a port from 1024 up", USAGE
-            )
-        ports[numbers[0]] = numbers[1]
-    return ports
+def _ports(options: list[str]) -> dict[str, list[int]]:
+    from lateen.runtime.host_ports import parse_publish
+
+    try:
+        wanted = parse_publish(options)
+    except ValueError as error:
+        raise CommandError(
+            str(error), "--publish 80:9090, --publish shop/web:80:9090, --publish 443:none", USAGE
+        ) from error
+    for port in (port for ports in wanted.values() for port in ports):
+        if port < 1024 and os.geteuid() != 0:
+            raise CommandError(f"host port {port} needs root", "choose a port from 1024 up", USAGE)
+    return wanted
 
 
 def _next_steps(state: MeshState, info: dict[str, Any]) -> None:

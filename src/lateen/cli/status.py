@@ -9,9 +9,10 @@ from rich.markup import escape
 
 from lateen.cli.errors import FINDING
 from lateen.cli.mesh_findings import print_held, print_mesh_finding
-from lateen.cli.mesh_state import connect
+from lateen.cli.mesh_state import connect, mesh_state
 from lateen.cli.options import Mesh, Output
 from lateen.cli.output import BAD, NOTE, OK, WARN, emit, say, table
+from lateen.cli.published import print_unpublished, published_ports
 
 _COLOURS = {"SYNCED": "green", "STALE": "yellow", "ERROR": "red", "NOT SENT": "yellow"}
 _TYPES = ("cds", "lds", "eds", "rds")
@@ -29,6 +30,7 @@ def status(
     data = connect(mesh).get("/lateen/v1/status")
     if output == "text":
         _print(data, verbose=verbose)
+        print_unpublished(published_ports(mesh_state(mesh)))
     else:
         emit(data, output)
     if data["quarantined"] or data["broken"] or any(_is_bad(p) for p in data["proxies"]):

@@ -16,13 +16,13 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
-from lateen.runtime.ingress import Publisher
 from lateen.runtime.injection import application_containers
 from lateen.runtime.kubelet import Kubelet
 from lateen.runtime.node import wire
 from lateen.runtime.node.errors import NodeError
 from lateen.runtime.node.process import set_window_size
 from lateen.runtime.node.spec import ExecSpec
+from lateen.runtime.publisher import Publisher
 from lateen.runtime.raw import annotations_of
 from lateen.workloads.images import program_command
 
@@ -84,8 +84,7 @@ class AgentServer:
                 await self._connect(connection, message)
             elif operation == "published":
                 reply = {
-                    "published": self._publisher.table(),
-                    "problems": list(self._publisher.problems.values()),
+                    **self._publisher.describe(),
                     "parts": self._parts(),
                 }
                 wire.send(connection, reply)

@@ -1,26 +1,16 @@
-"""Gateways on one machine: Istio's standard ingress gateway on demand, and ports of the host."""
+"""Gateways on one machine: Istio's standard ingress gateway on demand."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 
 from lateen.runtime.cache import ObjectCache
-from lateen.runtime.node.errors import NodeError
-from lateen.runtime.node.node import Node, Published
+from lateen.runtime.host_ports import INGRESS_LABELS, ROOT_NAMESPACE
 from lateen.runtime.raw import Raw, full_name, labels_of, namespace_of, selects, spec_of
 from lateen.source.client import AsyncClient
 
-logger = logging.getLogger(__name__)
-
-ROOT_NAMESPACE = "istio-system"
-INGRESS_LABELS = {"istio": "ingressgateway"}
 STANDARD_PORTS = {15021: 15021, 80: 8080, 443: 8443}
 """Service port to container port of Istio's own ingress gateway."""
-UNPUBLISHED_PORTS = frozenset({15021, 15012, 15017})
-HOST_PORTS = {80: 8080, 443: 8443}
-"""Where privileged service ports are published, since an ordinary user cannot bind them."""
 
 
 def wants_ingress_gateway(gateway: Raw) -> bool:
@@ -119,72 +109,6 @@ MANAGER = "lateen-ingress"
 def _made_here(raw: Raw) -> bool:
     entries = raw["metadata"].get("managedFields") or []
     return any(entry.get("manager") == MANAGER for entry in entries)
-
-
-@dataclass(slots=True)
-class Publisher:
-    """Ports of LoadBalancer services on ports of the host."""
-
-    node: Node
-    wanted: Mapping[int, int]
-    """Service port to host port, as the user asked with ``--publish``."""
-    address: str = "127.0.0.1"
-    published: dict[tuple[str, int], tuple[int, Published]] = field(default_factory=dict)
-    _targets: dict[tuple[str, int], str] = field(default_factory=dict)
-    problems: dict[tuple[str, int], str] = field(default_factory=dict)
-
-    def table(self) -> list[Raw]:
-        """What is published: service, port, host port."""
-        return [
-            {"service": service, "port": port, "host": self.address, "hostPort": host_port}
-            for (service, port), (host_port, _) in sorted(self.published.items())
-        ]
-
-    async def update(self, services: Iterable[Raw]) -> None:
-        """Publish what is not yet, stop what is gone. Problems are kept in ``problems``."""
-        present: dict[tuple[str, int], str] = {}
-        for service in services:
-            spec = spec_of(service)
-            if spec.get("type") != "LoadBalancer" or not spec.get("clusterIP"):
-                continue
-            for port in spec.get("ports") or []:
-                number = int(port["port"])
-                if number not in UNPUBLISHED_PORTS and port.get("protocol", "TCP") == "TCP":
-                    present[full_name(service), number] = str(spec["clusterIP"])
-        # A service that was deleted and made again may have another address.
-        for key in [k for k in self.published if present.get(k) != self._targets.get(k)]:
-            await self.published.pop(key)[1].close()
-        for key in [key for key in self.problems if key not in present]:
-            self.problems.pop(key)
-        for key, address in present.items():
-            if key not in self.published:
-                await self._publish(key, address)
-
-    async def _publish(self, key: tuple[str, int], cluster_ip: str) -> None:
-        service, port = key
-        host_port = self.wanted.get(port, HOST_PORTS.get(port, port))
-        taken_by = next((k for k, (p, _) in self.published.items() if p == host_port), None)
-        if taken_by is not None:
-            self._problem(key, f"host port {host_port} is published for {taken_by[0]} already")
-            return
-        try:
-            published = await self.node.publish(host_port, cluster_ip, port, self.address)
-        except (NodeError, OSError) as error:
-            self._problem(key, str(error))
-            return
-        self.problems.pop(key, None)
-        self.published[key] = (host_port, published)
-        self._targets[key] = cluster_ip
-        logger.info("%s port %d is published on %s:%d", service, port, self.address, host_port)
-
-    def _problem(self, key: tuple[str, int], text: str) -> None:
-        message = (
-            f"port {key[1]} of service {key[0]} is not published: {text}; "
-            f"choose another with --publish {key[1]}:HOSTPORT"
-        )
-        if self.problems.get(key) != message:
-            logger.error(message)
-        self.problems[key] = message
 
 
 def gateway_services(services: Iterable[Raw]) -> list[str]:

@@ -44,8 +44,8 @@ class NodeOptions:
     image_file: str = ""
     engine: str = "auto"
     """Container engine for images that nobody maps: a name, ``auto`` or ``none``."""
-    publish: Mapping[int, int] = field(default_factory=dict)
-    """Service port to host port."""
+    publish: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    """As `lateen.runtime.host_ports.parse_publish` makes it."""
     address: str = "127.0.0.1"
     """Address of the host on which ports are published."""
     watch: Sequence[str] = ()
@@ -94,7 +94,7 @@ def start(name: str, folder: Path, options: NodeOptions) -> RunningNode:
         "state_dir": str(folder),
         "images": list(options.images),
         "image_file": options.image_file,
-        "publish": {str(k): v for k, v in options.publish.items()},
+        "publish": {key: list(ports) for key, ports in options.publish.items()},
         "address": options.address,
         "watch": list(options.watch),
         "inject": options.inject,

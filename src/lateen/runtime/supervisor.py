@@ -19,7 +19,7 @@ from lateen.runtime.cache import ObjectCache
 from lateen.runtime.controllers import WorkloadControllers
 from lateen.runtime.image_puller import ImagePuller
 from lateen.runtime.images import ImageCatalog
-from lateen.runtime.ingress import Publisher, ensure_ingress_gateway
+from lateen.runtime.ingress import ensure_ingress_gateway
 from lateen.runtime.kubelet import Kubelet
 from lateen.runtime.node import wire
 from lateen.runtime.node.errors import NodeError, NodeStartError
@@ -27,6 +27,7 @@ from lateen.runtime.node.node import Node
 from lateen.runtime.node.sandbox import Process
 from lateen.runtime.node.spec import ProcessSpec
 from lateen.runtime.pod_context import DNS_ADDRESS, PLAIN_DNS_ADDRESS, PodContext
+from lateen.runtime.publisher import RETRY_SECONDS, Publisher
 from lateen.runtime.raw import Raw
 from lateen.runtime.service_table import build
 from lateen.source.client import ApiUnavailable, AsyncClient
@@ -78,7 +79,11 @@ class Supervisor:
     async def run(self) -> None:
         """Everything up, then on until the end."""
         node, state_dir = self._node, self._state_dir
-        wanted = {int(k): int(str(v)) for k, v in _mapping(self._arguments.get("publish")).items()}
+        wanted = {
+            key: [port for port in ports if isinstance(port, int)]
+            for key, ports in _mapping(self._arguments.get("publish")).items()
+            if isinstance(ports, list)
+        }
         publisher = Publisher(node, wanted, str(self._arguments.get("address") or "127.0.0.1"))
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keep_control_plane())
@@ -107,6 +112,7 @@ class Supervisor:
             await kubelet.start()
             tasks.create_task(controllers.run())
             tasks.create_task(self._sync_services(publisher))
+            tasks.create_task(self._publish_again(publisher))
             tasks.create_task(self._sync_gateways())
             server = AgentServer(kubelet, publisher, self._ended.set, self._parts)
             tasks.create_task(server.serve(state_dir / "agent.sock"))
@@ -253,6 +259,13 @@ class Supervisor:
                 await asyncio.sleep(1.0)
             # Many pods change together; the kernel is told of them together.
             await asyncio.sleep(0.02)
+
+    async def _publish_again(self, publisher: Publisher) -> None:
+        """Try ports again that something else had."""
+        while True:
+            await asyncio.sleep(RETRY_SECONDS)
+            if publisher.problems:
+                self._services_changed.set()
 
     async def _sync_gateways(self) -> None:
         while True:
