@@ -148,6 +148,18 @@ async def test_a_file_that_is_no_text_is_reported(folder: Path, watched: Mirror)
     assert "not UTF-8" in watched.findings[0].message
 
 
+async def test_what_is_no_file_is_reported_and_holds_up_nothing(
+    folder: Path, watched: Mirror
+) -> None:
+    (folder / "link.yaml").symlink_to("target")
+    os.mkfifo(folder / "pipe.yaml")
+    watched.look()
+    assert sorted(finding.rule for finding in watched.findings) == ["LT0801", "LT0801"]
+    (folder / "target").write_text(document("a"))
+    watched.look()
+    assert [Path(finding.provenance.path).name for finding in watched.findings] == ["pipe.yaml"]
+
+
 async def test_saves_of_real_editors_are_followed(folder: Path, watched: Mirror) -> None:
     store, path = watched.writer.store, folder / "a.yaml"
     path.write_text(document("a"))

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import glob
+import os
+import stat
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lateen.api import reading
 from lateen.api.findings import Finding, Severity
 from lateen.api.locate import with_positions
 from lateen.api.parse import parse_documents
 from lateen.api.resource import Provenance, Resource
+from lateen.source.rules import FOLDER_NAMED_AS_FILE, UNREADABLE_FILE
 
 EXTENSIONS = (".yaml", ".yml", ".json")
 STANDARD_INPUT = "-"
 _NOTHING_READ = "has the command before the pipe written anything? -f FILE reads a file"
+_READABLE = "make it readable text, or remove it from the folder"
 MAXIMUM_FILE = 64 * 1024 * 1024
 """Bytes of one file that are read."""
 
@@ -49,18 +52,23 @@ def read_inputs(
     inputs = Inputs()
     files = expand(paths, recursive=recursive)
     for path in files:
+        if path not in paths and os.path.isdir(path) and os.access(path, os.R_OK):
+            inputs.findings.append(_folder_named_as_file(path))
+            continue
         try:
-            text = read_text(path)
+            # What is named itself may be a pipe, as of the shell's <(...).
+            text = read_text(path) if path in paths else read_member(path)
         except InputError as error:
             if len(files) == 1:
                 raise
-            where = Provenance(path)
+            message = str(error).removeprefix(f"{path} ")
             inputs.findings.append(
                 Finding(
-                    reading.SYNTAX.id,
+                    UNREADABLE_FILE.id,
                     Severity.ERROR,
-                    str(error).removeprefix(f"{path} "),
-                    provenance=where,
+                    message,
+                    error.hint,
+                    provenance=Provenance(path),
                 )
             )
             continue
@@ -73,6 +81,13 @@ def read_inputs(
         inputs.findings += result.findings
     inputs.findings = with_positions(inputs.findings, inputs.texts.get)
     return inputs
+
+
+def _folder_named_as_file(path: str) -> Finding:
+    rule = FOLDER_NAMED_AS_FILE
+    message = "is a folder with the name of a file: it is not read as one"
+    hint = "Rename the folder."
+    return Finding(rule.id, rule.severity, message, hint, provenance=Provenance(path))
 
 
 def expand(paths: Iterable[str], *, recursive: bool = False) -> list[str]:
@@ -107,18 +122,39 @@ def read_text(path: str) -> str:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
 
 
+_SPECIAL = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket", stat.S_IFDIR: "a folder"}
+
+
+def read_member(path: str) -> str:
+    """The text of a file that was found in a folder. Raises `InputError` for what is no file: a
+    link that leads nowhere, or a named pipe, which would be waited for without end."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        if os.path.islink(path):
+            message = f"{path} is a link to {os.readlink(path)}, which does not exist"
+            raise InputError(message, "correct or remove the link") from None
+        raise InputError(f"{path} does not exist") from None
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}", _READABLE) from None
+    if stat.S_ISDIR(mode) and not os.access(path, os.R_OK):
+        raise InputError(f"cannot read {path}: Permission denied", _READABLE)
+    if not stat.S_ISREG(mode):
+        kind = _SPECIAL.get(stat.S_IFMT(mode), "a device")
+        raise InputError(f"{path} is {kind}, not a file", "remove it from the folder")
+    try:
+        return read_text(path)
+    except InputError as error:
+        raise InputError(str(error), _READABLE) from None
+
+
 def _files_of(path: str, *, recursive: bool) -> Iterator[str]:
     if path == STANDARD_INPUT:
         yield path
         return
     place = Path(path)
     if place.is_dir():
-        pattern = "**/*" if recursive else "*"
-        files = sorted(
-            str(p)
-            for p in place.glob(pattern)
-            if p.suffix in EXTENSIONS and p.is_file() and not hidden(p.relative_to(place))
-        )
+        files = sorted(_members(place, recursive=recursive))
         if not files:
             hint = "" if recursive else " (folders below it are read with -R)"
             raise InputError(f"{path} holds no {', '.join(EXTENSIONS)} file{hint}")
@@ -126,12 +162,24 @@ def _files_of(path: str, *, recursive: bool) -> Iterator[str]:
     elif place.exists():
         yield path
     elif glob.has_magic(path):
-        matches = [m for m in sorted(glob.glob(path, recursive=True)) if Path(m).is_file()]
+        matches = [m for m in sorted(glob.glob(path, recursive=True)) if not Path(m).is_dir()]
         if not matches:
             raise InputError(f"no file matches {path}")
         yield from matches
     else:
         raise InputError(f"{path} does not exist")
+
+
+def _members(folder: Path, *, recursive: bool) -> Iterator[str]:
+    """What has the name of a manifest, whatever it is, and folders that cannot be listed."""
+    refused: list[str] = []
+    for place, folders, names in os.walk(folder, onerror=lambda e: refused.append(e.filename)):
+        # What a folder with such a name holds is read with the others.
+        for name in names if recursive else [*names, *folders]:
+            if not hidden(Path(name)) and Path(name).suffix in EXTENSIONS:
+                yield os.path.join(place, name)
+        folders[:] = [name for name in folders if recursive and not hidden(Path(name))]
+    yield from refused
 
 
 def hidden(path: Path) -> bool:

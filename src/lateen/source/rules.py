@@ -8,7 +8,9 @@ from lateen.api.rule import Rule
 UNREADABLE_FILE = Rule(
     "LT0801",
     "File cannot be read",
-    "A file of the watched folder cannot be read or stored; what was known of it stays.",
+    "A file of a folder cannot be read or stored: it is not UTF-8, the user may not read it, it is "
+    "a link that leads nowhere or no file. Other files are read; a watched folder keeps what was "
+    "known of it.",
 )
 ADDRESS_REFUSED = Rule(
     "LT0802",
@@ -27,5 +29,17 @@ BEING_DELETED = Rule(
     "The object was deleted and is still ending; what is applied to it goes with it.",
     Severity.WARNING,
 )
+FOLDER_NAMED_AS_FILE = Rule(
+    "LT0805",
+    "Folder with the name of a file",
+    "What has the name of a manifest is a folder, so that it is not read as one.",
+    Severity.WARNING,
+)
 
-RULES = (UNREADABLE_FILE, ADDRESS_REFUSED, CHANGED_MEANWHILE, BEING_DELETED)
+RULES = (
+    UNREADABLE_FILE,
+    ADDRESS_REFUSED,
+    CHANGED_MEANWHILE,
+    BEING_DELETED,
+    FOLDER_NAMED_AS_FILE,
+)

@@ -24,7 +24,7 @@ from lateen.api.reading import DUPLICATE_OBJECT
 from lateen.api.resource import ObjectKey, Provenance, Resource
 from lateen.api.rule import Rule
 from lateen.api.validate import validate
-from lateen.source.files import EXTENSIONS, InputError, hidden, read_text
+from lateen.source.files import EXTENSIONS, InputError, hidden, read_member
 from lateen.source.rules import UNREADABLE_FILE
 from lateen.source.store import Store, StoreError
 from lateen.source.writing import Document, Writer
@@ -143,7 +143,7 @@ class Mirror:
             for name in sorted(names):
                 path = os.path.join(place, name)
                 if not hidden(Path(name)) and Path(name).suffix in EXTENSIONS:
-                    signature = _identity(Path(path))
+                    signature = _identity(Path(path)) or _identity_of_link(path)
                     if signature is not None:
                         found[path] = signature
         return found
@@ -152,7 +152,7 @@ class Mirror:
         """Take over a file; returns what was in it and is not any more."""
         state = self._state(path)
         try:
-            text = read_text(path)
+            text = read_member(path)
             result = parse_documents(text, path, "file")
             findings, keys, refused = self._store(path, result)
         except (InputError, StoreError) as error:
@@ -243,6 +243,15 @@ def _identity(path: Path) -> Signature | None:
     if path.is_dir():
         return status.st_ino, 0, 0
     return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _identity_of_link(path: str) -> Signature | None:
+    """Of a link that leads nowhere, so that it is told once and read when its target appears."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return None
+    return status.st_ino, -1, status.st_mtime_ns
 
 
 def _finding(rule: Rule, text: str, where: Provenance) -> Finding:
