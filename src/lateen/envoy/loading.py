@@ -6,7 +6,7 @@ import json
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +32,25 @@ def check(resources: Iterable[DiscoveryResource]) -> list[str]:
     the whole, each cluster and listener is tried alone and named. Route configurations that no
     listener uses are loaded behind a listener of their own. Raises `EnvoyNotFoundError`.
     """
-    parts = _parts(resources)
+    return check_parts(parts(resources))
+
+
+def check_parts(given: Sequence[Part]) -> list[str]:
+    """As `check`, for what `parts` made."""
     with tempfile.TemporaryDirectory(prefix="lateen-check-") as directory:
-        if not parts or _load(parts, Path(directory)) is None:
+        if not given or _load(given, Path(directory)) is None:
             return []
         return [
             f"{part[0]}: {error}"
-            for part in parts
+            for part in given
             if (error := _load([part], Path(directory))) is not None
-        ] or [f"all together: {_load(parts, Path(directory))}"]
+        ] or [f"all together: {_load(given, Path(directory))}"]
+
+
+def fits(given: Sequence[Part]) -> bool:
+    """Whether one Envoy loads all of what `parts` made; no two may have one name or address."""
+    with tempfile.TemporaryDirectory(prefix="lateen-check-") as directory:
+        return not given or _load(given, Path(directory)) is None
 
 
 def check_bootstrap(bootstrap: bytes) -> list[str]:
@@ -59,7 +69,7 @@ def standalone(
     Routes and endpoints are put inline, secrets are read from ``secret_directory``.
     """
     static = dict(base.get("static_resources", {}))
-    for _, kind, value in _parts(resources):
+    for _, kind, value in parts(resources):
         static[kind] = [*static.get(kind, []), value]
     static["clusters"] = [
         cluster for cluster in static["clusters"] if cluster["name"] != "xds-grpc"
@@ -74,31 +84,38 @@ def standalone(
     return result
 
 
-_Part = tuple[str, str, dict[str, Any]]
+Part = tuple[str, str, dict[str, Any]]
 """What it is (for messages), the bootstrap list it belongs to, and its JSON."""
 
 
-def _parts(resources: Iterable[DiscoveryResource]) -> list[_Part]:
+def parts(
+    resources: Iterable[DiscoveryResource],
+    to_dict: Callable[[DiscoveryResource], dict[str, Any]] = decode.to_dict,
+) -> list[Part]:
+    """Clusters and listeners that have in them what Envoy would ask the control plane for.
+
+    ``to_dict`` may remember what it made before; nothing of it is changed.
+    """
     by_type: dict[str, dict[str, dict[str, Any]]] = {}
     for resource in resources:
-        by_type.setdefault(resource.type_url, {})[resource.name] = decode.to_dict(resource)
+        by_type.setdefault(resource.type_url, {})[resource.name] = to_dict(resource)
     endpoints = by_type.get(discovery.ENDPOINT, {})
     routes = _complete(
         by_type.get(discovery.ROUTE, {}), by_type.get(discovery.VIRTUAL_HOST, {}).values()
     )
     used: set[str] = set()
-    parts: list[_Part] = []
+    found: list[Part] = []
     for name, cluster in by_type.get(discovery.CLUSTER, {}).items():
-        parts.append((f"cluster {name}", "clusters", _with_endpoints(cluster, endpoints)))
+        found.append((f"cluster {name}", "clusters", _with_endpoints(cluster, endpoints)))
     for name, listener in by_type.get(discovery.LISTENER, {}).items():
         whole = _with_extensions(_with_routes(listener, routes, used))
-        parts.append((f"listener {name}", "listeners", whole))
-    parts += [
+        found.append((f"listener {name}", "listeners", whole))
+    found += [
         (f"route configuration {name}", "listeners", _listener_for(route, number))
         for number, (name, route) in enumerate(routes.items())
         if name not in used
     ]
-    return parts
+    return found
 
 
 def _complete(
@@ -181,10 +198,10 @@ def _listener_for(route: dict[str, Any], number: int) -> dict[str, Any]:
     }
 
 
-def _load(parts: Sequence[_Part], directory: Path) -> str | None:
+def _load(loaded: Sequence[Part], directory: Path) -> str | None:
     secrets = _write_empty_secrets(directory)
     static: dict[str, list[Any]] = {"clusters": [], "listeners": []}
-    for _, kind, value in parts:
+    for _, kind, value in loaded:
         static[kind].append(_without_secrets(value, secrets))
     return _run({"static_resources": static}, directory)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping, Sequence
 
 from msgspec.structs import replace
@@ -71,7 +72,7 @@ def cluster_ips(resource: Resource) -> tuple[str, ...]:
     if spec.type == "ExternalName":
         return ()
     given = tuple(spec.cluster_ips) or ((spec.cluster_ip,) if spec.cluster_ip else ())
-    return tuple(dict.fromkeys(ip for ip in given if ip and ip != "None"))
+    return tuple(dict.fromkeys(one_form(ip) for ip in given if ip and ip != "None"))
 
 
 def hosts_of(resource: Resource) -> tuple[str, ...]:
@@ -171,14 +172,11 @@ def from_service_entry(
     obj = resource.object
     assert isinstance(obj, ServiceEntry)
     meta, spec = obj.metadata, obj.spec
-    addresses = tuple(_single_address(address) for address in spec.addresses)
+    addresses = tuple(dict.fromkeys(map(one_form, spec.addresses)))
     allocated: tuple[str, ...] = ()
     if not addresses:
-        allocated = tuple(
-            entry.value
-            for entry in obj.status.addresses
-            if entry.value and entry.host in ("", hostname)
-        )
+        given = (e.value for e in obj.status.addresses if e.value and e.host in ("", hostname))
+        allocated = tuple(dict.fromkeys(map(one_form, given)))
     return Service(
         hostname=hostname,
         namespace=resource.key.namespace,
@@ -197,7 +195,7 @@ def from_service_entry(
         labels=meta.labels,
         annotations=meta.annotations,
         selector=spec.workload_selector.labels if spec.workload_selector is not None else {},
-        service_accounts=tuple(spec.subject_alt_names),
+        service_accounts=tuple(dict.fromkeys(spec.subject_alt_names)),
         creation_timestamp=meta.creation_timestamp or "",
         traffic_distribution=_distribution(meta.annotations) or namespace_distribution(home),
         key=resource.key,
@@ -205,12 +203,18 @@ def from_service_entry(
     )
 
 
-def _single_address(address: str) -> str:
-    """A CIDR of one address is that address."""
-    ip, _, length = address.partition("/")
-    if (length == "32" and ":" not in ip) or (length == "128" and ":" in ip):
-        return ip
-    return address
+def one_form(address: str) -> str:
+    """The one form of an IP address or CIDR that can be written in several (RFC 5952, RFC 4632).
+
+    A CIDR of one address is that address, and bits behind the prefix are zero: Envoy refuses a
+    listener that has one address or range twice, in whatever form.
+    """
+    try:
+        network = ipaddress.ip_network(address, strict=False)
+    except ValueError:
+        return address
+    single = network.prefixlen == network.max_prefixlen
+    return str(network.network_address if single else network)
 
 
 def _entry_port(port: EntryPort) -> ServicePort:

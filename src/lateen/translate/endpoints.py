@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from math import ceil
 
 from msgspec.structs import replace
 
 from lateen.ir import cluster as ir
+from lateen.model.names import is_ip
 from lateen.model.nodes import NODE_LABEL
 from lateen.model.proxy import ProxyType
 from lateen.model.service import Endpoint, Locality, Protocol, Resolution, Service, ServicePort
@@ -88,6 +90,7 @@ def assignment(
         if endpoint.service_port == port.name
         and _has_labels(endpoint.labels, wanted)
         and (endpoint.node == view.scope.node or not service.internal_traffic_local)
+        and (service.resolution in _NAMED or _has_address(endpoint))
     ]
     mutual = policy.tls is not None and policy.tls.mode == "ISTIO_MUTUAL"
     marks = policy.tls is None or mutual
@@ -115,11 +118,41 @@ def assignment(
             priority=ranks[rank],
             weight=sum(endpoint.weight for endpoint in found),
         )
-        for (place, rank), found in sorted(groups.items(), key=_order)
+        for (place, rank), found in sorted(_bounded(groups).items(), key=_order)
     ]
     if locality.enabled and locality.setting is not None and locality.setting.distribute:
         parts = _distributed(view.scope.locality, parts, locality)
     return ir.LoadAssignment(cluster=name, localities=tuple(parts))
+
+
+_NAMED = (Resolution.DNS, Resolution.DNS_ROUND_ROBIN)
+_WEIGHTS = 2**32 - 1
+
+
+def _has_address(endpoint: Endpoint) -> bool:
+    # A WorkloadEntry may have a host name, which is looked up for services with DNS only.
+    return endpoint.address.startswith("unix://") or _is_ip(endpoint.address)
+
+
+_is_ip = lru_cache(maxsize=65536)(is_ip)
+
+
+_Groups = Mapping[tuple[Locality, int], list[ir.Endpoint]]
+
+
+def _bounded(groups: _Groups) -> _Groups:
+    """With all weights scaled down if their sum is more than Envoy takes (uint32)."""
+    total = sum(endpoint.weight for found in groups.values() for endpoint in found)
+    count = sum(map(len, groups.values()))
+    if total <= _WEIGHTS:
+        return groups
+    return {
+        key: [
+            replace(each, weight=max(1, each.weight * (_WEIGHTS - count) // total))
+            for each in found
+        ]
+        for key, found in groups.items()
+    }
 
 
 def first_only(assignment: ir.LoadAssignment) -> ir.LoadAssignment:

@@ -63,10 +63,10 @@ class GatewayServer:
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """Hosts without their namespace part, ``*`` for ``*/*``."""
+        """Hosts without their namespace part, ``*`` for ``*/*``, in lower case."""
         return tuple(
             dict.fromkeys(
-                host.partition("/")[2] if "/" in host else host
+                (host.partition("/")[2] if "/" in host else host).lower()
                 for host in self.server.hosts
                 if not host.startswith("~/")
             )
@@ -79,6 +79,7 @@ class GatewayServer:
             place, slash, pattern = entry.partition("/")
             if not slash:
                 place, pattern = "*", entry
+            pattern = pattern.lower()
             if place == ".":
                 place = self.resource.key.namespace
             if place not in ("*", namespace):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from lateen.api.networking.gateway import ServerTLSSettings
+from lateen.api.networking.names import is_hash_pin, is_key_pin
 from lateen.api.networking.validate_tls import MOST_CERTIFICATES
 from lateen.ir.tls import (
     ROOT_CERTIFICATES,
@@ -67,6 +70,7 @@ def server_tls(
             validation = authority_name(credentials[0])
         else:
             bundle = settings.ca_certificates
+    pins = _pins(settings)
     return DownstreamTls(
         certificates=() if files else certificates,
         validation=validation,
@@ -77,8 +81,8 @@ def server_tls(
         cipher_suites=tuple(settings.cipher_suites),
         ecdh_curves=tuple(settings.ecdh_curves),
         subject_alt_names=tuple(settings.subject_alt_names),
-        verify_spki=tuple(settings.verify_certificate_spki),
-        verify_hash=tuple(settings.verify_certificate_hash),
+        verify_spki=pins.keys,
+        verify_hash=pins.hashes,
         accept_untrusted=bool(settings.insecure_skip_verify),
         file_certificates=files,
         file_validation=bundle,
@@ -89,3 +93,27 @@ def _credentials(settings: ServerTLSSettings) -> list[str]:
     if settings.credential_names:
         return settings.credential_names[:MOST_CERTIFICATES]
     return [settings.credential_name] if settings.credential_name else []
+
+
+class _Pins(NamedTuple):
+    keys: tuple[str, ...]
+    hashes: tuple[str, ...]
+
+
+_NO_CERTIFICATE = "0" * 64
+"""A hash that no certificate has."""
+
+
+def _pins(settings: ServerTLSSettings) -> _Pins:
+    """The pinned keys and certificates that Envoy can read; one is enough for a client.
+
+    Pins that no certificate can match are left out, as Envoy would refuse the whole listener. If
+    there are no others, no client is let in.
+    """
+    keys = tuple(pin for pin in settings.verify_certificate_spki if is_key_pin(pin))
+    hashes = tuple(pin for pin in settings.verify_certificate_hash if is_hash_pin(pin))
+    if (settings.verify_certificate_spki or settings.verify_certificate_hash) and not (
+        keys or hashes
+    ):
+        hashes = (_NO_CERTIFICATE,)
+    return _Pins(keys, hashes)

@@ -5,6 +5,7 @@ The ``*_problem`` functions return why a value is wrong, or an empty string.
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import re
 
@@ -182,3 +183,19 @@ def host_subset(one: str, other: str) -> bool:
         covered = one.endswith(other[1:])
         return covered and (len(one) >= len(other) or not one.startswith("*"))
     return one == other
+
+
+_HASH_PIN = re.compile(r"[0-9a-fA-F]{64}|[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){31}")
+
+
+def is_hash_pin(text: str) -> bool:
+    """Whether it is the SHA-256 of a certificate in hexadecimal, with colons or without."""
+    return len(text) <= 95 and _HASH_PIN.fullmatch(text) is not None
+
+
+def is_key_pin(text: str) -> bool:
+    """Whether it is the SHA-256 of a public key in base64."""
+    try:
+        return len(text) == 44 and len(base64.b64decode(text, validate=True)) == 32
+    except ValueError:
+        return False

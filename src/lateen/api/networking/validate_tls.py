@@ -7,6 +7,7 @@ from collections import Counter
 from lateen.api.findings import FieldPath
 from lateen.api.networking.destination_rule import ClientTLSSettings
 from lateen.api.networking.gateway import ServerTLSSettings
+from lateen.api.networking.names import is_hash_pin, is_key_pin
 from lateen.api.networking.rules import RISKY, TLS
 from lateen.api.report import Report
 
@@ -40,6 +41,7 @@ _MUTUAL = ("MUTUAL", "OPTIONAL_MUTUAL")
 def check_server_tls(tls: ServerTLSSettings, path: FieldPath, report: Report) -> None:
     """Mode and certificates fit, ciphers are known."""
     _ciphers(tls, path, report)
+    _pins(tls, path, report)
     if tls.mode == "ISTIO_MUTUAL":
         _mesh_identity(tls, path, report)
     elif tls.mode in ("PASSTHROUGH", "AUTO_PASSTHROUGH"):
@@ -72,6 +74,20 @@ def _ciphers(tls: ServerTLSSettings, path: FieldPath, report: Report) -> None:
     twice = sorted(suite for suite, count in counts.items() if count > 1)
     if twice:
         report.warn(RISKY, where, f"ignoring duplicate cipher suites: {', '.join(twice)}")
+
+
+def _pins(tls: ServerTLSSettings, path: FieldPath, report: Report) -> None:
+    effect = "it matches no certificate"
+    for index, pin in enumerate(tls.verify_certificate_spki):
+        if not is_key_pin(pin):
+            message = f"{pin!r} is not the SHA-256 of a public key in base64: {effect}"
+            hint = "Give 44 characters of base64."
+            report.warn(RISKY, (*path, "verifyCertificateSpki", index), message, hint)
+    for index, pin in enumerate(tls.verify_certificate_hash):
+        if not is_hash_pin(pin):
+            message = f"{pin!r} is not the SHA-256 of a certificate in hexadecimal: {effect}"
+            hint = "Give 64 hexadecimal digits, with colons between the pairs or without."
+            report.warn(RISKY, (*path, "verifyCertificateHash", index), message, hint)
 
 
 def _is_cipher(suite: str) -> bool:
