@@ -14,6 +14,7 @@ from pathlib import Path
 from lateen.agent.dns import ClusterDns
 from lateen.agent.dns_datagrams import SOCKETS
 from lateen.agent.forward import Forwarder, machine_resolvers
+from lateen.observe import log
 from lateen.runtime.agent_server import AgentServer
 from lateen.runtime.cache import ObjectCache
 from lateen.runtime.controllers import WorkloadControllers
@@ -46,9 +47,7 @@ DOMAIN = "cluster.local"
 
 async def main(node: Node, arguments: Mapping[str, object]) -> None:
     """Run the node until it is told to end. ``arguments`` are those of `lateen.runtime.local`."""
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    log.configure()
     supervisor = Supervisor(node, arguments)
     try:
         await supervisor.run()

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
+from lateen.observe import log
+
 if TYPE_CHECKING:
     from lateen.api.findings import Finding
     from lateen.api.meshconfig import MeshConfig
@@ -409,11 +411,7 @@ async def _mirror(plane: ControlPlane, options: Options, folder: Path) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run the process; errors of the environment are one line on standard error."""
     options = parse_arguments(arguments)
-    logging.basicConfig(
-        level=options.log_level.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
+    log.configure(options.log_level.upper())
     from lateen.pki.errors import PkiError
     from lateen.source.store import StoreError
 

@@ -26,6 +26,7 @@ import uvloop
 from lateen.api.meshconfig import MeshConfig
 from lateen.model.change import ChangeSet
 from lateen.model.snapshot import EMPTY, Snapshot, apply, with_mesh
+from lateen.observe import log
 from lateen.serve import debug, feed
 from lateen.serve.channel import Channel, Value
 from lateen.serve.connection import Connection
@@ -263,11 +264,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--streams-per-proxy", type=int, default=5)
     parser.add_argument("--verify-incremental", action="store_true")
     options = parser.parse_args(arguments)
-    logging.basicConfig(
-        level=options.log_level.upper(),
-        format=f"%(asctime)s %(levelname)s replica {os.getpid()} %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
+    log.configure(options.log_level.upper(), f"replica {os.getpid()}")
 
     read_without_collecting()
 
