@@ -71,6 +71,12 @@ def some_service(chance: random.Random, namespace: str, host: str) -> Raw:
     return raw
 
 
+def alias(chance: random.Random, namespace: str) -> Raw:
+    target = chance.choice((*(f"{host}.one.svc.cluster.local" for host in HOSTS), "far.example"))
+    spec = {"type": "ExternalName", "externalName": target}
+    return an_object("v1", "Service", namespace, "alias", spec=spec)
+
+
 def home(chance: random.Random, namespace: str) -> Raw:
     raw = an_object("v1", "Namespace", "", namespace)
     if chance.random() < 0.5:
@@ -148,7 +154,8 @@ def security(kind: str, namespace: str, name: str, spec: Raw) -> Raw:
 
 
 def virtual_service(chance: random.Random, namespace: str) -> Raw:
-    host = chance.choice((*HOSTS, "*.two.svc.cluster.local", "other.example.com"))
+    hosts = (*HOSTS, "alias", "*.two.svc.cluster.local", "other.example.com")
+    host = chance.choice(hosts)
     target = chance.choice(HOSTS)
     destination: Raw = {"host": target}
     if chance.random() < 0.3:
@@ -271,6 +278,8 @@ def a_change(chance: random.Random) -> Change:
             )
         case "service":
             raw = some_service(chance, namespace, host)
+            if chance.random() < 0.3:
+                raw = alias(chance, namespace)
         case "route":
             raw = virtual_service(chance, namespace)
         case "delegate":
@@ -438,3 +447,21 @@ def test_a_rule_that_makes_the_own_service_visible_changes_the_inbound_side() ->
     snapshot, changed = apply(snapshot, [Change(resource.key, resource)])
 
     generator.update(snapshot, scope, before, changed)
+
+
+def test_rules_for_an_external_name_that_change_alone_reach_its_virtual_host() -> None:
+    def rule(seconds: int) -> Change:
+        route = {"timeout": f"{seconds}s", "route": [{"destination": {"host": "api"}}]}
+        spec = {"hosts": ["alias"], "http": [route]}
+        resource = parsed(networking("VirtualService", "one", "rule", spec))
+        return Change(resource.key, resource)
+
+    generator = MeshGenerator(verify=True)
+    spec = {"type": "ExternalName", "externalName": "web.one.svc.cluster.local"}
+    resource = parsed(an_object("v1", "Service", "one", "alias", spec=spec))
+    snapshot, _ = apply(EMPTY, [*beginning(), Change(resource.key, resource), rule(1)])
+    scope = next(watched(snapshot))
+    held = generator.generate(snapshot, scope)
+    for change in (rule(2), Change(rule(0).key, None), rule(3)):
+        snapshot, changed = apply(snapshot, [change])
+        held = generator.update(snapshot, scope, held, changed)

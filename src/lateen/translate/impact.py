@@ -20,6 +20,7 @@ from lateen.model.kinds import GroupKind
 from lateen.model.names import MESH_GATEWAY, expand, is_wildcard, subset_of
 from lateen.model.proxy import ProxyType, Scope
 from lateen.model.selection import INBOUND_KINDS
+from lateen.model.service import Resolution
 from lateen.model.snapshot import Snapshot
 from lateen.model.virtual_services import EffectiveVirtualService, virtual_services
 from lateen.model.visibility import is_visible
@@ -191,8 +192,9 @@ def _route_names(view: View, routing: EffectiveVirtualService) -> Iterator[str]:
             services = [service for service in view.services if subset_of(service.hostname, host)]
         else:
             service = view.service(host)
-            services = [service] if service is not None else []
-            if service is None:
+            # An ExternalName service has a virtual host on the ports of what it stands for.
+            services = [view.concrete(service)] if service is not None else []
+            if service is None or service.resolution is Resolution.ALIAS:
                 yield str(STANDARD_PORT)
         for service in services:
             for port in service.ports:

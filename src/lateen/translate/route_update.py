@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from lateen.ir.route import VirtualHost
 from lateen.model.names import is_wildcard
 from lateen.model.ordering import age_key
+from lateen.model.service import Resolution
 from lateen.model.virtual_services import EffectiveVirtualService
 from lateen.translate import names
 from lateen.translate.routes import Known, concerns_every_client, virtual_host
@@ -50,6 +51,8 @@ def replacements(
             service = view.service(hostname)
             if service is None or is_wildcard(hostname):
                 return None
+            if service.resolution is Resolution.ALIAS:
+                return None  # it has the ports of what it stands for
             for port in service.ports:
                 if names.sniffed_route(hostname, port.number) in existing:
                     return None

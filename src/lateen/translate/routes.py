@@ -221,10 +221,18 @@ def _http(routing: EffectiveVirtualService) -> Iterator[HTTPRoute]:
 
 
 def _entries(view: View, listener: EgressListener | None, port: int) -> Iterator[_Entry]:
-    """Virtual hosts by VirtualService, oldest first, then the services nobody speaks for."""
+    """Virtual hosts by VirtualService, oldest first, then the services nobody speaks for.
+
+    ExternalName services with a VirtualService of their own come before all: what they stand for
+    would have their names otherwise.
+    """
     services = _services(view, listener, port)
     by_name = {service.hostname: service for service in services}
     taken: set[str] = set()
+    if view.sidecar_scope.external_names:
+        for entry in _alias_entries(view, listener, port, by_name):
+            taken.add(entry.hostname)
+            yield entry
     owners = _owners(view, listener, port)
     for routing in _concerned(view, listener, port):
         if not routing.http:
@@ -251,6 +259,24 @@ def _entries(view: View, listener: EgressListener | None, port: int) -> Iterator
             yield _Entry(service.hostname, service, None)
 
 
+def _alias_entries(
+    view: View, listener: EgressListener | None, port: int, by_name: dict[str, Service]
+) -> Iterator[_Entry]:
+    """ExternalName services that stand for an HTTP service on ``port``, and that a VirtualService
+    names."""
+    found: dict[str, _Entry] = {}
+    for routing in _concerned(view, listener, port):
+        for host in routing.hosts if routing.http else ():
+            service = view.service(host)
+            if (
+                service is not None
+                and service.resolution is Resolution.ALIAS
+                and view.concrete(service).hostname in by_name
+            ):
+                found.setdefault(host, _Entry(host, None, routing))
+    yield from found.values()
+
+
 def _services_of(host: str, by_name: dict[str, Service], owners: _Owners) -> list[Service]:
     if not is_wildcard(host):
         service = by_name.get(host)
@@ -259,8 +285,12 @@ def _services_of(host: str, by_name: dict[str, Service], owners: _Owners) -> lis
 
 
 def _other_port(view: View, host: str) -> bool:
-    """Whether the registry knows ``host``, only not for HTTP on this port."""
-    return not is_wildcard(host) and view.service(host) is not None
+    """Whether the registry knows ``host``, only not for HTTP on this port. An ExternalName of what
+    nobody declared is like a host that nobody did."""
+    service = None if is_wildcard(host) else view.service(host)
+    return service is not None and (
+        service.resolution is not Resolution.ALIAS or view.concrete(service) is not service
+    )
 
 
 def _known_host(view: View, entry: _Entry, port: int, known: Known) -> VirtualHost:
