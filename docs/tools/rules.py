@@ -26,6 +26,16 @@ when they define no workload, on Services that select nothing. A policy that is 
 (LT2009) is a warning of `validate`, since the file is right, and an error of `lateen apply`.
 """
 
+ELSEWHERE = {
+    "LT0016": "`lateen validate`, of an input that is too large",
+    "LT0801": "every command that reads a folder, and `lateen up --watch` in the log of the agent",
+    "LT0802": "`lateen apply`",
+    "LT0804": "`lateen apply`",
+    "LT0805": "commands that read a folder without `-R`",
+    "LT1001": "`lateen status`, of objects that Lateen has not admitted itself",
+}
+"""Rules about what files alone do not show, and what says them."""
+
 
 @cache
 def all_rules() -> Mapping[str, Rule]:
@@ -40,6 +50,10 @@ def all_rules() -> Mapping[str, Rule]:
     )
 
 
+def _where(rule: str) -> str:
+    return f" Said by {ELSEWHERE[rule]}." if rule in ELSEWHERE else ""
+
+
 def page() -> str:
     """The text of ``docs/rules.md``."""
     lines = [
@@ -50,7 +64,8 @@ def page() -> str:
         "|---|---|---|",
     ]
     lines += [
-        f"| {rule.id} | {rule.severity.value} | **{rule.title}.** {rule.explanation} |"
+        f"| {rule.id} | {rule.severity.value} | **{rule.title}.** {rule.explanation}"
+        f"{_where(rule.id)} |"
         for rule in all_rules().values()
     ]
     return "\n".join(lines) + "\n"

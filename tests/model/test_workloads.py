@@ -6,9 +6,9 @@ import pytest
 
 from lateen.api.core.pod import Pod
 from lateen.api.meshconfig import MeshConfig
-from lateen.model.analysis import workload_port_findings
-from lateen.model.proxies import proxy_type
+from lateen.model.proxies import proxy_of, proxy_type
 from lateen.model.proxy import ProxyType
+from lateen.model.scope import inbound_findings
 from lateen.model.snapshot import with_mesh
 from lateen.model.workloads import locality_of, workload_name
 from tests.model.meshes import istio, mesh, objects, pod, service
@@ -123,7 +123,8 @@ def test_services_that_disagree_on_a_workload_port() -> None:
         ),
         pod("web-1", "10.0.0.1", "{app: web}"),
     )
-    (finding,) = workload_port_findings(snapshot)
+    (workload,) = snapshot.of_kind("", "Pod").values()
+    (finding,) = inbound_findings(snapshot, proxy_of(snapshot, workload))
     assert finding.rule == "LT1009"
     assert finding.key is not None
     assert finding.key.name == "b"

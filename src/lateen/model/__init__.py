@@ -36,5 +36,5 @@ Public signatures, by module (``snapshot`` arguments are `lateen.model.snapshot.
 - ``visibility``: ``export_to(values, namespace, default)``, ``is_visible(exported, namespace)``.
 - ``workloads``: ``Workload``, ``workload_name(pod)``, ``pod_identity(pod, trust_domain)``.
 - ``protocols``: ``select_protocol(number, name, transport, app_protocol)``, ``parse_protocol``.
-- ``analysis``: ``findings(snapshot)``, ``workload_port_findings(snapshot)``.
+- ``analysis``: ``findings(snapshot)``.
 """

@@ -17,11 +17,6 @@ ADDRESS_REFUSED = Rule(
     "Address or port not available",
     "A Service asks for an address or node port that another one has or that is out of range.",
 )
-CHANGED_MEANWHILE = Rule(
-    "LT0803",
-    "Changed by somebody else",
-    "The object changed between reading and writing, or another manager owns the field.",
-)
 
 BEING_DELETED = Rule(
     "LT0804",
@@ -36,10 +31,4 @@ FOLDER_NAMED_AS_FILE = Rule(
     Severity.WARNING,
 )
 
-RULES = (
-    UNREADABLE_FILE,
-    ADDRESS_REFUSED,
-    CHANGED_MEANWHILE,
-    BEING_DELETED,
-    FOLDER_NAMED_AS_FILE,
-)
+RULES = (UNREADABLE_FILE, ADDRESS_REFUSED, BEING_DELETED, FOLDER_NAMED_AS_FILE)

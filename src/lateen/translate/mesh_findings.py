@@ -15,13 +15,18 @@ from lateen.api.networking.gateway import Gateway
 from lateen.model import kinds
 from lateen.model.gateways import gateways
 from lateen.model.peer_findings import peer_findings
-from lateen.model.proxy import ProxyType, Scope
+from lateen.model.proxies import proxy_of
+from lateen.model.proxy import Proxy, ProxyType, Scope
+from lateen.model.scope import inbound_findings
 from lateen.model.selection import selects
 from lateen.model.snapshot import Snapshot
 from lateen.translate.configuration import reference_findings
 from lateen.translate.view import View
 
 _MOST_SELECTORS = 200
+_OF_ONE_POD = frozenset(
+    {"apps.kubernetes.io/pod-index", "pod-template-hash", "statefulset.kubernetes.io/pod-name"}
+)
 _OF_NAMESPACES = (
     kinds.SERVICE,
     kinds.SERVICE_ENTRY,
@@ -50,6 +55,8 @@ def each_view(snapshot: Snapshot) -> Iterator[tuple[Finding, ...]]:
         yield peer_findings(snapshot, namespace)
     for scope in (*selected_scopes(snapshot), *gateway_scopes(snapshot)):
         yield tuple(reference_findings(View(snapshot, scope)))
+    for proxy in distinct_proxies(snapshot):
+        yield inbound_findings(snapshot, proxy)
 
 
 def ordered(found: Iterator[Finding]) -> tuple[Finding, ...]:
@@ -61,6 +68,18 @@ def ordered(found: Iterator[Finding]) -> tuple[Finding, ...]:
 def namespaces(snapshot: Snapshot) -> tuple[str, ...]:
     """Namespaces with objects that proxies are configured by."""
     return tuple(sorted({name for kind in _OF_NAMESPACES for name in snapshot.layers(kind)}))
+
+
+def distinct_proxies(snapshot: Snapshot) -> Iterator[Proxy]:
+    """The proxy of one pod of each workload: pods with the same labels have the same Services."""
+    seen: set[tuple[str, frozenset[tuple[str, str]]]] = set()
+    for resource in snapshot.of_kind(*kinds.POD).values():
+        labels = resource.metadata.labels.items()
+        same = frozenset(item for item in labels if item[0] not in _OF_ONE_POD)
+        key = (resource.key.namespace, same)
+        if key not in seen:
+            seen.add(key)
+            yield proxy_of(snapshot, resource)
 
 
 def selected_scopes(snapshot: Snapshot) -> Iterator[Scope]:

@@ -47,7 +47,6 @@ RISKY = Rule(
     Severity.WARNING,
 )
 ONE_OF = Rule("LT0121", "Several of which one is allowed", "The fields exclude each other.")
-ANNOTATION = Rule("LT0122", "Unsupported annotation", "The annotation is not allowed on this kind.")
 
 RULES = (
     HOST,
@@ -71,5 +70,4 @@ RULES = (
     DEPRECATED,
     RISKY,
     ONE_OF,
-    ANNOTATION,
 )
