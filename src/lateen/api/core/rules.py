@@ -28,6 +28,18 @@ BAD_DATA = Rule(
 )
 BAD_INGRESS = Rule("LT0209", "Inconsistent Ingress", "Paths and backends must be complete.")
 BAD_LABELS = Rule("LT0210", "Bad labels", "Label keys and values follow Kubernetes' syntax.")
+BAD_FILE_MODE = Rule(
+    "LT0211",
+    "Not a file mode",
+    "defaultMode and mode of a volume's files are 0 to 0777; a number without a leading zero is "
+    "decimal.",
+)
+ODD_FILE_MODE = Rule(
+    "LT0212",
+    "File mode in decimal",
+    "The number is in range, but looks like an octal mode that lost its leading zero.",
+    Severity.WARNING,
+)
 
 RULES = (
     BAD_ADDRESS,
@@ -40,4 +52,6 @@ RULES = (
     BAD_DATA,
     BAD_INGRESS,
     BAD_LABELS,
+    BAD_FILE_MODE,
+    ODD_FILE_MODE,
 )

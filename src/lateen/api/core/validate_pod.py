@@ -7,6 +7,7 @@ from lateen.api.core.pod import Pod, PodSpec, PodTemplateSpec
 from lateen.api.core.probes import Probe
 from lateen.api.core.rules import BAD_LABELS, BAD_POD, SELECTOR_MISMATCH, WITHOUT_EFFECT
 from lateen.api.core.selectors import LabelSelector
+from lateen.api.core.validate_volume import validate_volume
 from lateen.api.core.workloads import (
     CronJob,
     DaemonSet,
@@ -116,6 +117,7 @@ def _pod_spec(spec: PodSpec, path: FieldPath, report: Report) -> None:
         if volume.name in volumes:
             report.error(BAD_POD, here, f'volume "{volume.name}" is given twice')
         volumes.add(volume.name)
+        validate_volume(volume, (*path, "volumes", index), report)
     names: set[str] = set()
     for field, containers in (
         ("initContainers", spec.init_containers),
