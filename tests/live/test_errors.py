@@ -115,6 +115,30 @@ def test_services_with_one_port_and_a_port_that_is_taken_later(empty: Mesh, tmp_
         pass
 
 
+def test_the_reasons_of_pods_that_are_not_ready(empty: Mesh, tmp_path: Path) -> None:
+    """`ps`, `logs` and `restart` say why; `ps -n` shows one namespace only."""
+    crash = workload("crash", "image: busybox, command: [sh, -c, 'echo no database; exit 3']")
+    probe = workload(
+        "probe", "image: lateen/sleep:1, readinessProbe: {tcpSocket: {port: 7}, periodSeconds: 1}"
+    )
+    missing = workload("missing", "image: busybox, command: [/no/such/program]")
+    path = write(tmp_path, "---".join((SLEEP, crash, probe, missing)))
+    empty.up("-f", path, "--timeout", "8", status=1)
+    shown = empty.run("ps", status=None).text
+    assert "exited with 3" in shown
+    assert "its last words: no database" in shown
+    assert "readiness probe failed: port 7" in shown
+    assert "/no/such/program: no such program" in shown
+    assert "crash" not in empty.run("ps", "-n", "istio-system").text
+    assert "never started" in empty.run("logs", "deploy/missing", status=None).text
+    assert "no container x" in empty.run("logs", "deploy/sleep", "-c", "x", status=None).text
+    failed = empty.run("restart", "deploy/crash", "--timeout", "30", status=1)
+    assert "Deployment crash fails" in failed.text
+    assert "no database" in failed.text
+    deleted = empty.run("delete", "deploy", "probe", "missing", "crash")
+    assert "live: acknowledged by" in deleted.text
+
+
 def test_a_mesh_that_runs_already(bookinfo: Mesh) -> None:
     mode = bookinfo.folder.stat().st_mode
     result = bookinfo.up("-f", str(SAMPLES / "httpbin"), status=3)

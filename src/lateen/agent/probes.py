@@ -22,6 +22,8 @@ FIRST_POLL = 0.1
 """Seconds between the first checks until one succeeds, so that a start-up that takes half a second
 is not stretched to a whole period."""
 POLL_GROWTH = 1.3
+PATIENCE = 2.0
+"""Seconds of failures before they are told: most containers start within them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,9 @@ class ProbeRunner:
         self.started = self._startup is None
         self.ready = self.started and self._readiness is None
         self.message = ""
+        self.failing = ""
+        """What the container is not ready for: the last failure of its startup or readiness probe,
+        once it has failed for `PATIENCE` seconds."""
 
     async def run(self) -> None:
         """Probe until cancelled. The other probes wait for the startup probe."""
@@ -161,11 +166,19 @@ class ProbeRunner:
         delay = FIRST_POLL
         while problem := await self.check(probe):
             self.message = problem
+            if loop.time() - began >= PATIENCE:
+                self._say(problem)
             if patience is not None and loop.time() - began >= patience:
                 return problem
             await asyncio.sleep(min(delay, probe.period))
             delay *= POLL_GROWTH
+        self.failing = ""
         return ""
+
+    def _say(self, problem: str) -> None:
+        if problem != self.failing:
+            self.failing = problem
+            self._on_change()
 
     async def _watch_readiness(self, probe: Probe) -> None:
         await self._first_success(probe, None)
@@ -178,6 +191,7 @@ class ProbeRunner:
                 ready = False
             if ready != self.ready:
                 self.ready = ready
+                self.failing = "" if ready else self.message
                 self._on_change()
             await asyncio.sleep(probe.period)
             problem = await self.check(probe)

@@ -17,6 +17,7 @@ from lateen.cli.findings import print_findings, sort_key, summary
 from lateen.cli.mesh_findings import print_mesh_finding, warnings_of
 from lateen.cli.mesh_state import MeshState
 from lateen.cli.output import NOTE, OK, WARN, say, text_and_hint
+from lateen.cli.pod_reasons import HOPELESS, reasons
 from lateen.cli.published import print_unpublished, published_ports
 from lateen.cli.validate import all_findings, effect_findings, objects_without_errors
 from lateen.runtime.limits import machine_limits
@@ -30,8 +31,6 @@ _SETTLING = 3.0
 _PROVING = 0.5
 """Seconds from the last pod that got ready to the second look: a container without a readiness
 probe counts as ready from its first instruction on, also one that ends with its second."""
-HOPELESS = frozenset({"InvalidImageName", "Volume", "InvalidAnnotation"})
-"""Reasons for which waiting longer changes nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +217,11 @@ def _wait_for_pods(state: MeshState, client: Client, progress: Progress, told: _
                 if _name(pod) in hopeless:
                     continue  # it was said why
                 if not _is_ready(pod):
+                    if (pod.get("status") or {}).get("message"):
+                        continue  # it was said why
                     say(WARN, *_why_unready(pod))
+                    for reason in reasons(pod, state.logs):
+                        say(NOTE, *text_and_hint(reason))
                 elif just_restarted(pod, time.time()):
                     say(WARN, *_why_restarting(pod))
             return missing

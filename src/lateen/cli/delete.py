@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from lateen.api.findings import Finding, Severity
+from lateen.cli.apply import print_wait
 from lateen.cli.completion import objects
 from lateen.cli.errors import FINDING, USAGE, CommandError
 from lateen.cli.findings import print_findings
@@ -39,14 +40,20 @@ def delete(
         bool, typer.Option("--ignore-not-found", help="Missing objects are not an error.")
     ] = False,
     wait: Annotated[
-        bool, typer.Option("--wait/--no-wait", help="Return when their pods have ended.")
+        bool,
+        typer.Option(
+            "--wait/--no-wait",
+            help="Return when their pods have ended and every affected proxy has acknowledged.",
+        ),
     ] = True,
     timeout: Annotated[float, typer.Option("--timeout", help="Seconds to wait.")] = 60.0,
 ) -> None:
     """Delete objects from a running mesh, by file or by kind and name.
 
-    Waits until the pods among them, and those of deleted workloads, have ended.
+    Waits until the pods among them, and those of deleted workloads, have ended, and every affected
+    proxy has acknowledged; names those that have not in time.
     """
+    began = time.monotonic()
     client = connect(mesh)
     targets: list[tuple[str, str]] = []
     unread: list[Finding] = []
@@ -87,7 +94,13 @@ def delete(
             "--timeout waits longer",
             FINDING,
         )
-    if missing or unread:
+    late = False
+    if wait and deleted:
+        left = max(1.0, timeout - (time.monotonic() - began))
+        waited = client.request("POST", "/lateen/v1/wait", {"timeout": left}, timeout=left + 30)
+        print_wait(waited, timeout)
+        late = not waited["acknowledged"]
+    if missing or unread or late:
         raise typer.Exit(FINDING)
 
 

@@ -38,6 +38,12 @@ Namespace = Annotated[
         autocompletion=namespaces,
     ),
 ]
+PodNamespace = Annotated[
+    str,
+    typer.Option(
+        "-n", "--namespace", help="Only pods of this namespace.", autocompletion=namespaces
+    ),
+]
 AllNamespaces = Annotated[bool, typer.Option("-A", "--all-namespaces", help="In all namespaces.")]
 Recursive = Annotated[
     bool, typer.Option("-R", "--recursive", help="Read the folders below a folder too.")

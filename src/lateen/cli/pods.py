@@ -27,8 +27,9 @@ from lateen.cli.completion import workloads
 from lateen.cli.errors import FINDING, USAGE, CommandError
 from lateen.cli.kinds import Reference, resolve
 from lateen.cli.mesh_state import connect, mesh_state, not_running
-from lateen.cli.options import AllNamespaces, Mesh, Namespace, Output
-from lateen.cli.output import OK, age, complain, emit, say, table, text_and_hint
+from lateen.cli.options import AllNamespaces, Mesh, Namespace, Output, PodNamespace
+from lateen.cli.output import NOTE, OK, age, complain, emit, say, table, text_and_hint
+from lateen.cli.pod_reasons import fails_for_good, reasons
 from lateen.runtime.agent_client import AgentRefused, AgentUnavailable, RunningCommand
 from lateen.source.client import ApiError, Client
 
@@ -38,14 +39,14 @@ PROXY = "istio-proxy"
 
 def ps(
     mesh: Mesh = "default",
-    namespace: Namespace = "default",
-    all_namespaces: AllNamespaces = True,
+    namespace: PodNamespace = "",
+    all_namespaces: AllNamespaces = False,
     output: Output = "text",
 ) -> None:
-    """Pods with their readiness, restarts and addresses, and why those that wait do."""
+    """Pods of all namespaces, or of one: readiness, restarts, and why one is not ready."""
     client = connect(mesh)
     pods = client.get("/api/v1/pods")["items"]
-    if not all_namespaces:
+    if namespace and not all_namespaces:
         pods = [pod for pod in pods if pod["metadata"]["namespace"] == namespace]
     if output != "text":
         emit({"apiVersion": "v1", "kind": "List", "items": pods}, output)
@@ -69,11 +70,16 @@ def ps(
             )
         )
     table(("NAMESPACE", "NAME", "READY", "STATUS", "RESTARTS", "IP", "AGE"), rows)
+    if namespace and not pods:
+        say(NOTE, f"no pod in namespace {namespace}")
+    told: dict[str, list[str]] = {}
     for pod in pods:
-        message = (pod.get("status") or {}).get("message")
-        if message:
-            name = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
-            complain(*text_and_hint(f"{name}: {message}"))
+        name = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
+        for reason in reasons(pod, mesh_state(mesh).logs):
+            told.setdefault(reason, []).append(name)
+    for reason, names in told.items():
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        complain(*text_and_hint(f"{names[0]}{more}: {reason}"))
 
 
 def logs(
@@ -104,13 +110,8 @@ def logs(
         name = container or default_container(pod)
         folder = state.logs / pod["metadata"]["namespace"] / pod["metadata"]["name"]
         path = folder / f"{name}.log"
-        if not path.exists():
-            known = sorted(p.stem for p in folder.glob("*.log"))
-            raise CommandError(
-                f"container {name} of pod {pod['metadata']['name']} has written nothing yet",
-                f"containers with a log: {', '.join(known)}" if known else "",
-                FINDING,
-            )
+        if not path.exists() or (path.stat().st_size == 0 and _never_started(pod, name)):
+            raise _no_log(pod, name, sorted(p.stem for p in folder.glob("*.log")))
     if previous:
         path = Path(f"{path}.1")
         if not path.exists():
@@ -118,6 +119,29 @@ def logs(
     for chunk in _read_log(path, tail, follow=follow):
         sys.stdout.buffer.write(chunk)
         sys.stdout.buffer.flush()
+
+
+def _no_log(pod: Raw, name: str, known: list[str]) -> CommandError:
+    """Why a container has no log: there is no such container, it never started, or is silent."""
+    label, status = pod["metadata"]["name"], pod.get("status") or {}
+    hint = f"containers with a log: {', '.join(known)}" if known else ""
+    states = [
+        *(status.get("initContainerStatuses") or []),
+        *(status.get("containerStatuses") or []),
+    ]
+    spec = pod.get("spec") or {}
+    names = [c["name"] for key in ("initContainers", "containers") for c in spec.get(key) or []]
+    names = list(dict.fromkeys([*names, *(str(s["name"]) for s in states)]))
+    if name not in names:
+        hint = f"its containers: {', '.join(names)}"
+        return CommandError(f"pod {label} has no container {name}", hint, FINDING)
+    state: Raw = next((s for s in states if s["name"] == name), {})
+    waiting = (state.get("state") or {}).get("waiting") or {}
+    if waiting or not state or not state.get("state"):
+        why = reasons(pod) or [str(waiting.get("reason") or "it waits for the others")]
+        text, advice = text_and_hint(f"container {name} of pod {label} never started: {why[0]}")
+        return CommandError(text, advice or hint, FINDING)
+    return CommandError(f"container {name} of pod {label} has written nothing yet", hint, FINDING)
 
 
 def exec_(
@@ -209,7 +233,7 @@ def restart(
         patch = {"spec": {"template": {"metadata": {"annotations": stamp}}}}
         _patch(client, target, namespace, patch)
         if wait:
-            _wait_rollout(client, target, namespace, timeout)
+            _wait_rollout(client, target, namespace, timeout, mesh_state(mesh).logs, stamp)
         say(OK, f"{target.kind.kind} {target.name} restarted")
 
 
@@ -227,7 +251,7 @@ def scale(
         target = Reference.parse(text, "deployment")
         _patch(client, target, namespace, {"spec": {"replicas": replicas}})
         if wait:
-            _wait_rollout(client, target, namespace, timeout)
+            _wait_rollout(client, target, namespace, timeout, mesh_state(mesh).logs)
         say(OK, f"{target.kind.kind} {target.name} scaled to {replicas}")
 
 
@@ -360,7 +384,18 @@ def _patch(client: Client, target: Reference, namespace: str, patch: Raw) -> Non
     client.request("PATCH", target.kind.path(namespace, target.name), patch, headers)
 
 
-def _wait_rollout(client: Client, target: Reference, namespace: str, timeout: float) -> None:
+def _wait_rollout(
+    client: Client,
+    target: Reference,
+    namespace: str,
+    timeout: float,
+    logs: Path,
+    annotations: dict[str, str] | None = None,
+) -> None:
+    """Until all pods are the new ones, which have ``annotations``, and ready.
+
+    Raises `CommandError` at the timeout, or when a pod fails in a way that waiting does not mend.
+    """
     deadline = time.monotonic() + timeout
     while True:
         raw = client.get(target.kind.path(namespace, target.name))
@@ -370,14 +405,40 @@ def _wait_rollout(client: Client, target: Reference, namespace: str, timeout: fl
         counts = [status.get(k, 0) for k in ("replicas", "updatedReplicas", "readyReplicas")]
         if current and counts == [wanted] * 3:
             return
-        if time.monotonic() > deadline:
+        pods = [
+            pod
+            for pod in client.get(f"/api/v1/namespaces/{namespace}/pods")["items"]
+            if _owned(pod, target.kind.kind, target.name)
+            # An old pod that fails may be why its workload is restarted.
+            and (annotations or {}).items() <= (pod["metadata"].get("annotations") or {}).items()
+            and not pod["metadata"].get("deletionTimestamp")
+        ]
+        failed = fails_for_good(pods) if current else []
+        late = time.monotonic() > deadline
+        if failed or late:
+            when = f"is not complete after {timeout:g} s" if late else "fails"
+            why = [
+                f"{p['metadata']['name']}: {r}" for p in failed or pods for r in reasons(p, logs)
+            ]
+            text = f"{target.kind.kind} {target.name} {when}: {counts[2]} of {wanted} pods ready"
             raise CommandError(
-                f"{target.kind.kind} {target.name} is not complete after {timeout:g} s: "
-                f"{counts[2]} of {wanted} pods ready",
-                "`lateen ps` says why",
+                "; ".join([text, *(line.partition("\n")[0] for line in why[:3])]),
+                f"`lateen ps -n {namespace}` shows the pods; those that were ready before serve on",
                 FINDING,
             )
         time.sleep(0.1)
+
+
+def _name(pod: Raw) -> str:
+    return str(pod["metadata"]["name"])
+
+
+def _never_started(pod: Raw, container: str) -> bool:
+    """Whether a container waits for its first start."""
+    for state in (pod.get("status") or {}).get("containerStatuses") or []:
+        if state["name"] == container:
+            return bool((state.get("state") or {}).get("waiting")) and not state.get("lastState")
+    return False
 
 
 def _unready(pod: Raw) -> bool:

@@ -61,6 +61,8 @@ class ContainerWorker:
     _started_at: str = ""
     _end_reason: str = ""
     """What a probe said when it gave up."""
+    not_ready: str = ""
+    """What its startup or readiness probe says while it fails."""
 
     @property
     def name(self) -> str:
@@ -103,6 +105,8 @@ class ContainerWorker:
             why = f"exited with {status}"
             if "terminated" in self.state:
                 self.last_state = self.state
+                why = f"exited with {self.state['terminated']['exitCode']}"
+                why += f" ({said})" if (said := self.state["terminated"].get("message")) else ""
             else:
                 why = str(self.state.get("waiting", {}).get("message", why))
             if backoff:
@@ -181,6 +185,7 @@ class ContainerWorker:
             prober.cancel()
             self.process = None
             self.ready = self.started = False
+            self.not_ready = ""
         reason = "Completed" if status == 0 else "Error"
         code = status if status >= 0 else 128 - status
         self.state = {
@@ -198,7 +203,11 @@ class ContainerWorker:
 
     def _take_probes(self, probes: ProbeRunner) -> None:
         self.ready, self.started = probes.ready, probes.started
+        self.not_ready = probes.failing and f"{self._probe_name()} probe failed: {probes.failing}"
         self.on_change()
+
+    def _probe_name(self) -> str:
+        return "readiness" if self.started else "startup"
 
     def _restarts_after(self, status: int) -> bool:
         if self.restart_policy == "Always":

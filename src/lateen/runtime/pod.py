@@ -451,6 +451,7 @@ class PodWorker:
         """Kubernetes ``PodStatus``."""
         applications = [worker.status() for worker in self.containers]
         reason, message = self.problem or (None, None)
+        unready = [f"{w.name}: {w.not_ready}" for w in self.containers if w.not_ready]
         if not applications:
             applications = waiting_statuses(
                 self._applications,
@@ -466,6 +467,7 @@ class PodWorker:
             "reason": reason,
             "message": message,
             "conditions": self._conditions.data(
+                {"ContainersReady": "\n".join(unready)},
                 PodScheduled=True,
                 Initialized=self.phase != "Pending",
                 ContainersReady=self.ready,

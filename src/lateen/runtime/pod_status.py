@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lateen.runtime.raw import Raw, now
@@ -14,20 +14,24 @@ class Conditions:
 
     _since: dict[str, tuple[bool, str]] = field(default_factory=dict)
 
-    def data(self, **holds: bool) -> list[Raw]:
-        """``PodCondition`` entries; ``lastTransitionTime`` changes only with the value."""
+    def data(self, messages: Mapping[str, str], **holds: bool) -> list[Raw]:
+        """``PodCondition`` entries; ``lastTransitionTime`` changes only with the value.
+
+        ``messages`` are given with the conditions of these names that do not hold.
+        """
         entries = []
         for kind, value in holds.items():
             known = self._since.get(kind)
             if known is None or known[0] != value:
                 known = self._since[kind] = (value, now())
-            entries.append(
-                {
-                    "type": kind,
-                    "status": "True" if value else "False",
-                    "lastTransitionTime": known[1],
-                }
-            )
+            entry: Raw = {
+                "type": kind,
+                "status": "True" if value else "False",
+                "lastTransitionTime": known[1],
+            }
+            if not value and messages.get(kind):
+                entry["message"] = messages[kind]
+            entries.append(entry)
         return entries
 
 
