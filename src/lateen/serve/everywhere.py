@@ -56,7 +56,7 @@ class Everywhere:
                     return result
                 away = await self._until_back(deadline)
                 if away:
-                    return joined((result, behind(away, "not connected: it is to connect anew")))
+                    return joined((result, behind(away, "not connected: it has to connect again")))
         finally:
             self.waits -= 1
 
