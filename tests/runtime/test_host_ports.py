@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from lateen.runtime.host_ports import parse_publish, requests
+from lateen.runtime.host_ports import parse_publish, requests, without_service
+from lateen.runtime.ingress import in_front_of
 
 
 def service(name: str, *ports: int, born: str = "1", **labels: str) -> dict[str, Any]:
@@ -92,3 +93,37 @@ def test_candidates_leave_out_what_others_have_and_end_unprivileged() -> None:
 def test_a_bad_option(option: str) -> None:
     with pytest.raises(ValueError, match="is not"):
         parse_publish([option])
+
+
+def inside(name: str, *ports: int, **labels: str) -> dict[str, Any]:
+    found = service(name, *ports, **labels)
+    found["spec"]["type"] = "ClusterIP"
+    return found
+
+
+@pytest.mark.parametrize(
+    ("option", "published"),
+    [
+        ("80:9000", [("shop/front", 80, 9000)]),
+        ("443:9000", []),
+        ("80:none", []),
+        ("shop/web:80:9000", [("shop/web", 80, 9000)]),
+        ("shop/front:80:9000", [("shop/front", 80, 9000)]),
+        ("shop/headless:80:9000", []),
+    ],
+)
+def test_other_services_are_published_where_the_user_says_so(
+    option: str, published: list[tuple[str, int, int]]
+) -> None:
+    headless = inside("shop/headless", 80)
+    headless["spec"]["clusterIP"] = "None"
+    services = [inside("shop/web", 80, app="web"), inside("shop/front", 80, app="front"), headless]
+    pod = {"metadata": {"namespace": "shop", "labels": {"app": "front"}}}
+    elsewhere = {"metadata": {"namespace": "other", "labels": {"app": "web"}}}
+    wanted = parse_publish([option])
+
+    found = requests(services, wanted, in_front_of([pod, elsewhere], services))
+
+    assert [(*request.key, request.port) for request in found] == published
+    told = list(without_service(wanted, found))
+    assert bool(told) == (not published and "none" not in option)

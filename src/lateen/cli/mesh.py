@@ -54,8 +54,8 @@ def up(
         list[str] | None,
         typer.Option(
             "--publish",
-            help="[NAMESPACE/NAME:]SERVICEPORT:HOSTPORT of LoadBalancer services; none for "
-            "HOSTPORT does not publish; repeatable.",
+            help="[NAMESPACE/NAME:]SERVICEPORT:HOSTPORT of LoadBalancer services and gateways; "
+            "none for HOSTPORT does not publish; repeatable.",
         ),
     ] = None,
     address: Annotated[

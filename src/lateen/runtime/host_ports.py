@@ -1,4 +1,4 @@
-"""Which port of the machine each port of a LoadBalancer Service gets: pure functions.
+"""Which port of the machine each port of a published Service gets: pure functions.
 
 In Kubernetes each such Service has an address of its own; here they share one, so that two Services
 with one port need two ports of the machine.
@@ -6,7 +6,7 @@ with one port need two ports of the machine.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lateen.runtime.raw import Raw, full_name, labels_of, spec_of
@@ -84,8 +84,16 @@ def _is_key(text: str, *, alone: bool) -> bool:
     return port.isascii() and port.isdigit() and 0 < int(port[:6]) < 65_536
 
 
-def requests(services: Iterable[Raw], wanted: Mapping[str, Sequence[int]]) -> list[Request]:
+def requests(
+    services: Iterable[Raw],
+    wanted: Mapping[str, Sequence[int]],
+    fronts: Collection[str] = frozenset(),
+) -> list[Request]:
     """What shall be published, in the order in which ports are given away.
+
+    That is every port of LoadBalancer services, and of services of another type what the user
+    chose: by the name of the service, or by its port for ``fronts``, the services in front of
+    gateways (``NAMESPACE/NAME``).
 
     Ports that the user chose for one service come first. Then, of several services with one port,
     Istio's ingress gateway has it before others, and an older service before a newer one.
@@ -95,10 +103,10 @@ def requests(services: Iterable[Raw], wanted: Mapping[str, Sequence[int]]) -> li
     ordered = sorted(services, key=rank)
     for service in ordered:
         spec, name = spec_of(service), full_name(service)
-        if spec.get("type") != "LoadBalancer" or not spec.get("clusterIP"):
+        address = str(spec.get("clusterIP") or "None")
+        if address == "None" or wanted.get(name) == []:
             continue
-        if wanted.get(name) == []:
-            continue
+        balanced = spec.get("type") == "LoadBalancer"
         for entry in spec.get("ports") or []:
             port = int(entry["port"])
             if port in UNPUBLISHED_PORTS or entry.get("protocol", "TCP") != "TCP":
@@ -106,14 +114,35 @@ def requests(services: Iterable[Raw], wanted: Mapping[str, Sequence[int]]) -> li
             own, general = wanted.get(f"{name}:{port}"), wanted.get(str(port))
             if own == [] or (own is None and general == []):
                 continue
+            if not (balanced or own or (general and name in fronts)):
+                continue
             host, asked = HOST_PORTS.get(port, port), False
             if own:
                 host, asked = own[0], True
             elif general:
                 turn = used[port] = used.get(port, -1) + 1
                 host, asked = general[min(turn, len(general) - 1)], turn < len(general)
-            found.append(Request((name, port), str(spec["clusterIP"]), host, asked))
+            found.append(Request((name, port), address, host, asked))
     return sorted(found, key=lambda request: not request.asked)
+
+
+def without_service(
+    wanted: Mapping[str, Sequence[int]], found: Iterable[Request]
+) -> Iterable[tuple[int, str]]:
+    """Choices of the user that no service has a port for: the port, and what to say."""
+    keys = [request.key for request in found]
+    known = {str(port) for _, port in keys} | {f"{name}:{port}" for name, port in keys}
+    for key, hosts in wanted.items():
+        if hosts and key not in known:
+            service, _, port = key.rpartition(":")
+            holder = f"service {service} has no such TCP port, or no cluster IP"
+            if not service:
+                holder = "no LoadBalancer service and no service of a gateway has this port"
+            yield (
+                int(port),
+                f"--publish {key}:{hosts[0]} publishes nothing yet: {holder}"
+                + ("" if service else "; name another service as NAMESPACE/NAME:PORT:HOSTPORT"),
+            )
 
 
 def rank(service: Raw) -> tuple[bool, str, str]:

@@ -114,3 +114,16 @@ def _made_here(raw: Raw) -> bool:
 def gateway_services(services: Iterable[Raw]) -> list[str]:
     """Names of services in the root namespace that are published."""
     return [full_name(s) for s in services if namespace_of(s) == ROOT_NAMESPACE]
+
+
+def in_front_of(pods: Iterable[Raw], services: Iterable[Raw]) -> frozenset[str]:
+    """Names of the services that select one of ``pods`` (``NAMESPACE/NAME``)."""
+    known = [(namespace_of(pod), labels_of(pod)) for pod in pods]
+    return frozenset(
+        full_name(service)
+        for service in services
+        if (selector := spec_of(service).get("selector"))
+        and any(
+            space == namespace_of(service) and selects(selector, labels) for space, labels in known
+        )
+    )

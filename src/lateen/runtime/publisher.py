@@ -1,14 +1,14 @@
-"""Ports of LoadBalancer services on ports of the machine, kept as the services are."""
+"""Ports of services on ports of the machine, kept as the services are."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from lateen.runtime.host_ports import Key, Request, rank, requests
+from lateen.runtime.host_ports import Key, Request, rank, requests, without_service
 from lateen.runtime.node.errors import NodeError
 from lateen.runtime.node.node import Node, Published
 from lateen.runtime.raw import Raw, full_name
@@ -41,6 +41,8 @@ class Publisher:
     problems: dict[Key, Problem] = field(default_factory=dict)
     notes: dict[Key, str] = field(default_factory=dict)
     """Ports that are published at another port of the machine than usual, and why."""
+    unused: list[tuple[int, str]] = field(default_factory=list)
+    """Service ports that the user chose and no service has, with what to say of them."""
     _order: list[str] = field(default_factory=list)
     """Services in the order in which ports are given away."""
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -64,15 +66,23 @@ class Publisher:
             "problems": [
                 {"text": problem.text, "asked": problem.asked} for problem in self.problems.values()
             ],
-            "notes": [{"port": key[1], "text": text} for key, text in self.notes.items()],
+            "notes": [
+                {"port": port, "text": text}
+                for port, text in (
+                    *((key[1], text) for key, text in self.notes.items()),
+                    *self.unused,
+                )
+            ],
         }
 
-    async def update(self, services: Iterable[Raw]) -> None:
-        """Publish what is not yet, stop what is gone, and move what another service shall have."""
+    async def update(self, services: Iterable[Raw], fronts: Collection[str] = ()) -> None:
+        """Publish what is not yet, stop what is gone, and move what another service shall have.
+        ``fronts`` are the services in front of gateways."""
         async with self._lock:
             ranked = sorted(services, key=rank)
             self._order = [full_name(service) for service in ranked]
-            wanted = requests(ranked, self.wanted)
+            wanted = requests(ranked, self.wanted, fronts)
+            self.unused = list(without_service(self.wanted, wanted))
             present = {request.key: request for request in wanted}
             # A service that was deleted and made again may have another address.
             for key in [k for k, v in self.published.items() if present.get(k) != v[0]]:

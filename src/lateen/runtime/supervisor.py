@@ -20,7 +20,8 @@ from lateen.runtime.cache import ObjectCache
 from lateen.runtime.controllers import WorkloadControllers
 from lateen.runtime.image_puller import ImagePuller
 from lateen.runtime.images import ImageCatalog
-from lateen.runtime.ingress import ensure_ingress_gateway
+from lateen.runtime.ingress import ensure_ingress_gateway, in_front_of
+from lateen.runtime.injection import is_gateway
 from lateen.runtime.kubelet import Kubelet
 from lateen.runtime.node import wire
 from lateen.runtime.node.errors import NodeError, NodeStartError
@@ -251,7 +252,8 @@ class Supervisor:
             table = build(services, self._cache.all("Pod"), self._cache.all("EndpointSlice"))
             try:
                 await self._node.set_services(table)
-                await publisher.update(services)
+                gateways = [pod for pod in self._cache.all("Pod") if is_gateway(pod)]
+                await publisher.update(services, in_front_of(gateways, services))
             except (NodeError, OSError) as error:
                 logger.error("services are not up to date in the kernel: %s", error)
                 self._services_changed.set()
