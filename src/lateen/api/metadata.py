@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from lateen.api.annotations import check_own_metadata, check_pod_metadata
 from lateen.api.reading import BAD_NAME
 from lateen.api.report import Report
 from lateen.api.resource import Resource
@@ -76,6 +77,10 @@ def validate_metadata(resource: Resource, report: Report) -> None:
         problem = label_key_problem(key.lower())
         if problem:
             report.error(BAD_NAME, ("metadata", "annotations", key), problem)
+    if kind == "Pod":
+        check_pod_metadata(meta.annotations, meta.labels, ("metadata",), report)
+    else:
+        check_own_metadata(kind, meta.annotations, meta.labels, report)
     if resource.key.group.endswith(".istio.io"):
         _istio_annotations(resource, report)
     if sum(len(key) + len(value) for key, value in meta.annotations.items()) > _MAX_ANNOTATIONS:

@@ -19,6 +19,7 @@ from lateen.api.rule import Rule
 
 _MODULES = (
     "lateen.api.reading",
+    "lateen.api.annotations",
     "lateen.api.networking.rules",
     "lateen.api.core.rules",
     "lateen.api.security.rules",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lateen.api.annotations import check_pod_metadata
 from lateen.api.core.container import Container
 from lateen.api.core.pod import Pod, PodSpec, PodTemplateSpec
 from lateen.api.core.probes import Probe
@@ -50,6 +51,8 @@ def validate_workload(
         problem = label_key_problem(key) or label_value_problem(value)
         if problem:
             report.error(BAD_LABELS, (*path, "metadata", "labels", key), problem)
+    metadata = template.metadata
+    check_pod_metadata(metadata.annotations, metadata.labels, (*path, "metadata"), report)
     _proxy_settings(report)
     _pod_spec(template.spec, (*path, "spec"), report)
     if isinstance(obj, Job | CronJob):
