@@ -71,14 +71,19 @@ def outbound_name(port: int) -> str:
 
 
 def outbound_cluster(
-    port: int, protocol: UpstreamProtocol, alpn: tuple[str, ...], *, mutual: bool = True
+    port: int,
+    protocol: UpstreamProtocol,
+    alpn: tuple[str, ...],
+    *,
+    mutual: bool = True,
+    server: WorkloadIdentity = SERVER,
 ) -> Cluster:
-    """The client's cluster for the server."""
+    """The client's cluster for the server, from which it expects the identity of ``server``."""
     mtls = UpstreamTls(
         certificate="default",
         validation="ROOTCA",
         sni=f"outbound_.{port}_._.{HOST}",
-        subject_alt_names=(SERVER.spiffe_id,),
+        subject_alt_names=(server.spiffe_id,),
         alpn=alpn,
     )
     return Cluster(

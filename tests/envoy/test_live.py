@@ -86,7 +86,8 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 def mesh(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[Mesh]:
     directory = tmp_path_factory.mktemp("mesh")
     ports = {
-        name: free_port() for name in ("http", "sniffed", "tcp", "grpc", "blocked", "in", "in_grpc")
+        name: free_port()
+        for name in ("http", "sniffed", "tcp", "grpc", "blocked", "other", "in", "in_grpc")
     }
     with contextlib.ExitStack() as stack:
         app = stack.enter_context(pair.echo_server())
@@ -121,12 +122,16 @@ def _client(ports: dict[str, int]) -> ProxyConfiguration:
         pair.outbound_cluster(ports["http"], UpstreamProtocol.HTTP1, http1),
         pair.outbound_cluster(ports["sniffed"], UpstreamProtocol.DOWNSTREAM, ()),
         pair.outbound_cluster(ports["tcp"], UpstreamProtocol.NONE, ("istio",)),
+        pair.outbound_cluster(ports["other"], UpstreamProtocol.HTTP1, http1, server=pair.CLIENT),
         pair.outbound_cluster(ports["grpc"], UpstreamProtocol.HTTP2, ("istio-h2", "istio", "h2")),
     )
     return ProxyConfiguration(
         clusters=clusters,
         load_assignments=(
-            *(pair.assignment(ports[name], ports["in"]) for name in ("http", "sniffed", "tcp")),
+            *(
+                pair.assignment(ports[name], ports["in"])
+                for name in ("http", "sniffed", "tcp", "other")
+            ),
             pair.assignment(ports["grpc"], ports["in_grpc"]),
         ),
         listeners=(
@@ -135,11 +140,12 @@ def _client(ports: dict[str, int]) -> ProxyConfiguration:
             pair.sniffed_listener(ports["sniffed"]),
             pair.tcp_listener(ports["tcp"], pair.outbound_name(ports["tcp"])),
             pair.http_listener(ports["blocked"]),
+            pair.http_listener(ports["other"]),
         ),
         routes=(
             *(
                 pair.route_to(str(ports[name]), pair.outbound_name(ports[name]))
-                for name in ("http", "grpc", "sniffed")
+                for name in ("http", "grpc", "sniffed", "other")
             ),
             _blocked(str(ports["blocked"])),
         ),
@@ -371,6 +377,12 @@ def test_a_client_without_a_certificate_is_refused(mesh: Mesh) -> None:
         wrapped.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
         answer = wrapped.recv(100)
     assert answer == b""
+
+
+def test_a_server_with_another_identity_is_not_talked_to(mesh: Mesh) -> None:
+    assert mesh.get("http", host=pair.HOST)
+    with pytest.raises(urllib.error.HTTPError, match="503"):
+        mesh.get("other", host=pair.HOST)
 
 
 def test_neither_proxy_complains(mesh: Mesh, tmp_path: Path) -> None:

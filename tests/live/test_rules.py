@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -185,15 +186,28 @@ def test_deadline_and_retries(bookinfo: Mesh, rule: Apply) -> None:
     assert log
     arrived = eventually(lambda: attempts(bookinfo), message="attempts in v2's log")
     assert arrived >= 3
+    # Four attempts of 150 ms would end soon as well: the client's proxy says what ended them.
+    assert eventually(lambda: ends(bookinfo), message="504 in the client's log")[-1] == (
+        "response_timeout"
+    )
+
+
+def access_log(mesh: Mesh, target: str) -> list[dict[str, Any]]:
+    log = mesh.logs(target, "-c", "istio-proxy")
+    return [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+
+
+def ends(mesh: Mesh) -> list[str]:
+    """Why requests of the client ended that took too long."""
+    lines = access_log(mesh, "deploy/sleep")
+    return [line["response_code_details"] for line in lines if line["response_code"] == 504]
 
 
 def attempts(mesh: Mesh) -> int:
     """How many requests reached reviews-v2 and were given up by their client."""
-    log = mesh.logs("deploy/reviews-v2", "-c", "istio-proxy")
-    lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
     return sum(
         1
-        for line in lines
+        for line in access_log(mesh, "deploy/reviews-v2")
         if "inbound" in (line["upstream_cluster"] or "") and "DC" in line["response_flags"]
     )
 
