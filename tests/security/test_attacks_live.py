@@ -249,6 +249,32 @@ def test_files_of_the_mesh_are_its_owners_only(mesh: Mesh) -> None:
         assert stat.S_IMODE((mesh.folder / name).stat().st_mode) == 0o600, name
 
 
+def test_accounts_of_the_machine_read_no_process_of_the_mesh(mesh: Mesh) -> None:
+    """Not even those that have the numbers which programs of a mesh have inside."""
+    if os.geteuid() != 0:
+        pytest.skip("without root all processes are the user's own")
+    processes = descendants(mesh.node_pid)
+    assert len(processes) > 5
+    for number in (1337, 1338, 65534):
+        assert [pid for pid in processes if may_read(number, pid)] == [], number
+
+
+def may_read(number: int, pid: int) -> bool:
+    """Whether an account with this uid and gid reads the environment of a process."""
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups([])
+            os.setresgid(number, number, number)
+            os.setresuid(number, number, number)
+            with open(f"/proc/{pid}/environ", "rb") as file:
+                file.read()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return os.waitpid(child, 0)[1] == 0
+
+
 def test_published_ports_are_the_machines_own(mesh: Mesh) -> None:
     """Nothing of the mesh listens on an address that other machines reach."""
     listening = {f"socket:[{inode}]" for inode in wildcard_listeners()}

@@ -26,6 +26,7 @@ from lateen.runtime.kubelet import Kubelet
 from lateen.runtime.node import wire
 from lateen.runtime.node.errors import NodeError, NodeStartError
 from lateen.runtime.node.node import Node
+from lateen.runtime.node.pod_users import mesh_user
 from lateen.runtime.node.sandbox import Process
 from lateen.runtime.node.spec import ProcessSpec
 from lateen.runtime.pod_context import DNS_ADDRESS, PLAIN_DNS_ADDRESS, PodContext
@@ -186,7 +187,7 @@ class Supervisor:
             "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
             "PYTHONSAFEPATH": "1",
         }
-        user = CONTROL_PLANE_USER if self._node.can_switch_user else None
+        user = mesh_user(CONTROL_PLANE_USER) if self._node.can_switch_user else None
         if user is not None:
             _give(self._state_dir, user)
         spec = ProcessSpec(

@@ -70,8 +70,18 @@ def has_pod_user(own: str) -> bool:
 
 def forwarder_user() -> int:
     """`FORWARDER_USER`, or `APP_USER` where root has too few ids."""
+    return FORWARDER_USER if _has_all() else APP_USER
+
+
+def mesh_user(number: int) -> int:
+    """Uid and gid for a process of the mesh's own: ``number`` above those of accounts, or itself
+    where root has too few ids."""
+    return _FIRST + number if _has_all() else number
+
+
+def _has_all() -> bool:
     own = (Path(f"/proc/self/{name}").read_text() for name in ("uid_map", "gid_map"))
-    return FORWARDER_USER if all(has_pod_user(text) for text in own) else APP_USER
+    return all(has_pod_user(text) for text in own)
 
 
 def _ranges(own: str) -> Iterator[tuple[int, int]]:
