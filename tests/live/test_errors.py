@@ -115,6 +115,19 @@ def test_services_with_one_port_and_a_port_that_is_taken_later(empty: Mesh, tmp_
         pass
 
 
+def test_programs_in_folders_that_pods_have_of_their_own(empty: Mesh, tmp_path: Path) -> None:
+    """A program at a relative path below /tmp runs, and its folder is read in the pod."""
+    (tmp_path / "words").write_text("from the machine")
+    (tmp_path / "run").write_text("#!/bin/sh\ncat words; exec sleep 1000\n")
+    (tmp_path / "run").chmod(0o755)
+    tmp_path.chmod(0o755)
+    mapping = tmp_path / "images.txt"
+    mapping.write_text("team/api=./run\n")
+    path = write(tmp_path, workload("api", "image: 'example.com/team/api:1.2'"))
+    empty.up("-f", path, "--image-file", str(mapping))
+    eventually(lambda: "from the machine" in empty.run("logs", "deploy/api").text, timeout=10)
+
+
 def test_the_reasons_of_pods_that_are_not_ready(empty: Mesh, tmp_path: Path) -> None:
     """`ps`, `logs` and `restart` say why; `ps -n` shows one namespace only."""
     crash = workload("crash", "image: busybox, command: [sh, -c, 'echo no database; exit 3']")

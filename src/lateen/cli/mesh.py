@@ -93,6 +93,7 @@ def up(
     options = NodeOptions(
         images=_checked_images(image or [], image_file),
         image_file=str(Path(image_file).resolve()) if image_file else "",
+        image_folder=os.getcwd(),
         engine=_checked_engine(engine),
         publish=_ports(publish or []),
         address=address,
@@ -190,11 +191,17 @@ def _checked_images(images: list[str], image_file: str) -> list[str]:
     from lateen.runtime.images import ImageCatalog
 
     try:
-        ImageCatalog.parse(images, image_file)
+        missing = ImageCatalog.parse(images, image_file, os.getcwd()).missing
     except ValueError as error:
         raise CommandError(str(error), "write --image 'NAME=COMMAND ARG...'", USAGE) from error
     except OSError as error:
         raise CommandError(f"cannot read {image_file}: {error.strerror}", "", USAGE) from error
+    if missing:
+        raise CommandError(
+            "; ".join(missing),
+            "relative names refer to the folder of the mapping file, those of --image to this one",
+            USAGE,
+        )
     return images
 
 

@@ -102,7 +102,7 @@ def container_spec(
         name=str(container["name"]),
         argv=(*program.leading, *(expand(part, environment) for part in program.argv)),
         env=environment,
-        cwd=str(container.get("workingDir") or working_dir or "/"),
+        cwd=str(container.get("workingDir") or working_dir or program.cwd or "/"),
         mounts=tuple(container_mounts(container, volumes, environment, generated_volumes(pod))),
         uid=uid if switches_user else None,
         gid=gid if switches_user else None,

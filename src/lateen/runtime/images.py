@@ -11,6 +11,7 @@ from pathlib import Path
 
 from lateen.runtime.engine.config import merge_command
 from lateen.runtime.image_puller import EngineImage
+from lateen.runtime.program_files import Located, locate
 from lateen.workloads.images import builtin_command
 
 
@@ -27,6 +28,8 @@ class ImageCommand:
     env: Mapping[str, str] = field(default_factory=dict)
     leading: tuple[str, ...] = ()
     """Words before ``argv``, taken as they are: they are the image's, not the manifest's."""
+    cwd: str = ""
+    """Where it runs unless the manifest says it; empty: nowhere special."""
     image: EngineImage | None = None
     """The image whose files are the container's root; None: the machine's programs run."""
 
@@ -35,30 +38,32 @@ class ImageCommand:
 class ImageCatalog:
     """Commands the user gave for images (patterns), before the built-in ones."""
 
-    given: tuple[tuple[str, str], ...] = ()
+    given: tuple[tuple[str, Located], ...] = ()
 
     @classmethod
-    def parse(cls, options: list[str], mapping_file: str = "") -> ImageCatalog:
+    def parse(cls, options: list[str], mapping_file: str = "", folder: str = "/") -> ImageCatalog:
         """``NAME=COMMAND`` options and a file of such lines (``#`` starts a comment).
 
+        Relative names in a command refer to ``folder``, in the file's lines to the file's folder.
         Raises `ValueError` for a line that is neither, `OSError` for a file that cannot be read.
         """
-        lines = list(options)
+        lines = [(line, folder) for line in options]
         if mapping_file:
             text = Path(mapping_file).read_text(encoding="utf-8")
-            lines += [line.strip() for line in text.splitlines()]
+            place = str(Path(mapping_file).absolute().parent)
+            lines += [(line.strip(), place) for line in text.splitlines()]
         given = []
-        for line in lines:
+        for line, place in lines:
             if not line or line.startswith("#"):
                 continue
             name, equals, command = line.partition("=")
             if not equals or not name.strip() or not command.strip():
                 raise ValueError(f"{line!r} is not NAME=COMMAND")
             try:
-                shlex.split(command)
+                words = tuple(shlex.split(command))
             except ValueError as error:
                 raise ValueError(f"{line!r}: {error}") from None
-            given.append((name.strip(), command.strip()))
+            given.append((name.strip(), locate(words, place)))
         return cls(tuple(given))
 
     def mapped(self, image: str, container: Mapping[str, object]) -> ImageCommand | None:
@@ -69,13 +74,23 @@ class ImageCatalog:
         """
         command, args = _texts(container.get("command")), _texts(container.get("args"))
         names = image_names(image)
-        for pattern, text in self.given:
+        for pattern, found in self.given:
             if _matches(pattern, names):
-                return ImageCommand((*(command or shlex.split(text)), *args))
+                return ImageCommand((*(command or found.argv), *args), cwd=found.cwd)
         builtin = builtin_command(image)
         if builtin is not None:
             return ImageCommand(builtin.argv(command or None, args or None), builtin.env)
         return None
+
+    @property
+    def exposed(self) -> tuple[str, ...]:
+        """Files and folders of this machine that pods must see for the commands given."""
+        return tuple(dict.fromkeys(path for _, found in self.given for path in found.exposed))
+
+    @property
+    def missing(self) -> list[str]:
+        """What is wrong with commands whose program does not exist."""
+        return [f"--image {name}: {f.missing}" for name, f in self.given if f.missing]
 
     def near(self, image: str) -> tuple[str, ...]:
         """Names of mappings that do not match ``image`` and are like it: the same repository with
@@ -105,7 +120,7 @@ def engine_command(image: EngineImage, container: Mapping[str, object]) -> Image
         raise ImageUnknown(
             f"image {container.get('image')!r} has no command; give one in the manifest"
         )
-    return ImageCommand(argv, dict(image.config.env), leading, image)
+    return ImageCommand(argv, dict(image.config.env), leading, image=image)
 
 
 def machine_command(

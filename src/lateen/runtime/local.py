@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from lateen.runtime.engine.commands import installed
+from lateen.runtime.images import ImageCatalog
 from lateen.runtime.node.errors import NodeStartError
 from lateen.runtime.node.launch import NodeHandle, launch_node
 from lateen.runtime.node.spec import NodeConfig
@@ -42,6 +43,8 @@ class NodeOptions:
 
     images: Sequence[str] = ()
     image_file: str = ""
+    image_folder: str = "/"
+    """What relative names in ``images`` refer to."""
     engine: str = "auto"
     """Container engine for images that nobody maps: a name, ``auto`` or ``none``."""
     publish: Mapping[str, Sequence[int]] = field(default_factory=dict)
@@ -85,6 +88,9 @@ def start(name: str, folder: Path, options: NodeOptions) -> RunningNode:
     Raises `MeshRunning`, `NodeStartError` for a folder that is not this user's alone, and the
     errors of `lateen.runtime.node.launch_node`.
     """
+    catalog = ImageCatalog.parse(list(options.images), options.image_file, options.image_folder)
+    # A state directory is never shown, whatever a command refers to.
+    exposed = tuple(p for p in catalog.exposed if not str(folder.parent).startswith(p + "/"))
     lock = _lock(name, folder)
     logs = folder / "logs"
     logs.mkdir(exist_ok=True, mode=0o700)
@@ -94,6 +100,7 @@ def start(name: str, folder: Path, options: NodeOptions) -> RunningNode:
         "state_dir": str(folder),
         "images": list(options.images),
         "image_file": options.image_file,
+        "image_folder": options.image_folder,
         "publish": {key: list(ports) for key, ports in options.publish.items()},
         "address": options.address,
         "watch": list(options.watch),
@@ -105,6 +112,7 @@ def start(name: str, folder: Path, options: NodeOptions) -> RunningNode:
         state_dir=str(folder),
         # The keys and sockets of this user's other meshes.
         hidden_paths=(str(folder.parent),),
+        exposed_paths=exposed,
         engine=_engine(options.engine),
         die_with_parent=options.die_with_parent,
     )

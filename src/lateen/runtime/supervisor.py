@@ -96,6 +96,7 @@ class Supervisor:
                 images=ImageCatalog.parse(
                     _texts(self._arguments.get("images")),
                     str(self._arguments.get("image_file") or ""),
+                    str(self._arguments.get("image_folder") or "/"),
                 ),
                 puller=ImagePuller(node),
                 state_dir=state_dir,

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from lateen.runtime.node import namespaces as ns
 from lateen.runtime.node import privileges, seccomp, wire
+from lateen.runtime.node.rootfs import own_directory_above
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _FIRST_FREE_FD = 3
@@ -138,7 +139,15 @@ def find_program(name: str, path: str) -> str:
         ) from error
     except OSError:
         pass
-    raise OSError(errno.ENOENT, f"{name}: no such program")
+    own = own_directory_above(os.path.normpath(name)) if name.startswith("/") else ""
+    if own:
+        raise OSError(
+            errno.ENOENT,
+            f"{name}: not in this pod, which has a {own} of its own and sees of the machine's only "
+            "what --image names",
+        )
+    where = f" in {os.getcwd()}" if "/" in name and not name.startswith("/") else ""
+    raise OSError(errno.ENOENT, f"{name}: no such program{where}")
 
 
 def write_sysctls(settings: Mapping[str, str]) -> None:

@@ -57,7 +57,7 @@ class RootFs:
     exposed: tuple[tuple[str, tuple[str, ...]], ...]
     """Closed directories, and what below each of them stays visible."""
     covered: tuple[str, ...]
-    """Directories below the container's own /tmp and /run that must be seen all the same."""
+    """Files and folders below the container's own /tmp and /run that must be seen all the same."""
     programs: tuple[str, ...]
     """Directories that must be seen also when a volume covers one above them."""
     read_only_root: bool
@@ -146,7 +146,8 @@ def _lay_machine(spec: RootFs, root: str, mountpoints: Sequence[str]) -> list[st
         if os.path.isdir(root + path):
             _tmpfs(root + path, mode, spec.scratch_bytes)
     for path in spec.covered:
-        os.makedirs(root + path, mode=0o711, exist_ok=True)
+        os.makedirs(os.path.dirname(root + path), mode=0o711, exist_ok=True)
+        _make_target(root + path, os.path.isdir(path))
         ns.bind(path, root + path, read_only=True)
     for closed, visible in spec.exposed:
         _open_up(root, closed, visible)
@@ -170,14 +171,19 @@ def top_level_mounts(mountinfo: str) -> list[str]:
 
 
 def covered_directories(paths: Sequence[str]) -> tuple[str, ...]:
-    """Of these paths, the directories that a container's own /tmp or /run would cover."""
+    """Of these paths, those that a container's own /tmp or /run would cover."""
     real = sorted({os.path.realpath(path) for path in paths})
     covered: list[str] = []
     for path in real:
         below = _within_any(path, _OWN_DIRECTORIES) and not _within_any(path, covered)
-        if below and os.path.isdir(path):
+        if below and os.path.exists(path) and path not in _OWN_DIRECTORIES:
             covered.append(path)
     return tuple(covered)
+
+
+def own_directory_above(path: str) -> str:
+    """Which of the directories that containers have of their own ``path`` lies in; or empty."""
+    return next((own for own in _OWN_DIRECTORIES if _within_any(path, (own,))), "")
 
 
 def program_directories(paths: Sequence[str]) -> tuple[str, ...]:
