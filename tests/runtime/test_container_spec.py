@@ -54,3 +54,8 @@ def test_the_filter_applies_unless_the_manifest_says_otherwise(
 def test_a_profile_that_the_node_does_not_have_is_refused() -> None:
     with pytest.raises(ContainerConfigError, match=r"seccompProfile.type Localhost is not supp"):
         made({}, {"seccompProfile": {"type": "Localhost", "localhostProfile": "mine.json"}})
+
+
+def test_programs_of_the_machine_have_the_groups_of_their_pod() -> None:
+    assert made({"supplementalGroups": [7], "fsGroup": 4242}, {}).groups == (7, 4242)
+    assert made({}, {}).groups == ()

@@ -89,7 +89,7 @@ def container_spec(
         **(container.get("securityContext") or {}),
     }
     uid, gid = security.get("runAsUser"), security.get("runAsGroup")
-    groups: tuple[int, ...] = ()
+    groups = _more_groups(security)
     capabilities: tuple[int, ...] = ()
     working_dir, root = "", ""
     if program.image is not None:
@@ -122,9 +122,6 @@ def _identity(program: ImageCommand, security: Raw, *, switches_user: bool) -> u
     if not switches_user:
         return users.Identity(0, 0)
     root = program.image.root
-    more = [int(group) for group in security.get("supplementalGroups") or []]
-    if security.get("fsGroup") is not None:
-        more.append(int(security["fsGroup"]))
     try:
         identity = users.resolve(
             program.image.config.user,
@@ -132,7 +129,7 @@ def _identity(program: ImageCommand, security: Raw, *, switches_user: bool) -> u
             users.read_file(root, "etc/group"),
             security.get("runAsUser"),
             security.get("runAsGroup"),
-            more,
+            _more_groups(security),
         )
     except users.UnknownUser as error:
         raise ContainerConfigError(f"{error}; set securityContext.runAsUser") from error
@@ -141,6 +138,14 @@ def _identity(program: ImageCommand, security: Raw, *, switches_user: bool) -> u
             "securityContext.runAsNonRoot is true, and the image runs as root; set runAsUser"
         )
     return identity
+
+
+def _more_groups(security: Raw) -> tuple[int, ...]:
+    """Supplementary groups, of which ``fsGroup`` is one."""
+    more = [int(group) for group in security.get("supplementalGroups") or []]
+    if security.get("fsGroup") is not None:
+        more.append(int(security["fsGroup"]))
+    return tuple(more)
 
 
 def _confined(security: Raw) -> bool:
