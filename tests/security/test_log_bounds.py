@@ -110,7 +110,6 @@ for _ in range(int(sys.argv[3])):
 def test_a_workload_that_breaks_the_protocol_again_and_again_fills_no_log(tmp_path: Path) -> None:
     times = BURST + 50
     with live_mesh(tmp_path) as mesh:
-        mesh.start_control_plane()
         mesh.add_pod("rude")
         made = new_key_and_request()
         issued = mesh.api.request(
