@@ -162,12 +162,14 @@ def test_proxies_that_are_behind_are_named_with_the_reason(
     laggards = [
         {"proxy": "web-1.shop", "types": [], "rejection": "process 7 does not answer"},
         {"proxy": "web-2.shop", "types": ["cds"], "rejection": ""},
+        {"proxy": "web-3.shop", "types": ["cds"], "rejection": "", "unsettledSeconds": 17.2},
     ]
     print_wait({"acknowledged": False, "proxies": 1, "laggards": laggards}, 5)
 
-    _, first, second, _ = capsys.readouterr().out.splitlines()
+    _, first, second, third, _ = capsys.readouterr().out.splitlines()
     assert first.strip() == "web-1.shop: process 7 does not answer"
     assert second.strip() == "web-2.shop"
+    assert third.strip() == "web-3.shop: no acknowledgement of cds for 17 s"
 
 
 def test_table_cells_are_never_cut(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import time
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 import grpc
 import grpc.aio
 import pytest
 
-from lateen.model.discovery import CLUSTER
+from lateen.model.discovery import CLUSTER, ENDPOINT
+from lateen.serve import waiting
 from lateen.serve.push import PushOptions
 from tests.serve.mesh import config_map, pod, running_mesh
 from tests.serve.simulated import SimulatedProxy
@@ -190,6 +194,65 @@ async def test_a_proxy_that_does_not_read_delays_no_other(tmp_path: Path) -> Non
         assert [item.name for item in response.resources] == ["c0"]
         await slow.ack(response)
         assert (await mesh.server.wait_for(mesh.snapshot.version, 5)).acknowledged
+
+
+async def _silent(proxy: SimulatedProxy) -> None:
+    """Asks for its configuration and acknowledges nothing."""
+    await proxy.ask()
+
+
+async def _refuses_all(proxy: SimulatedProxy) -> None:
+    await proxy.ask()
+    while True:
+        await proxy.nack(await proxy.read(60), "I like nothing")
+
+
+async def _busy_with_another_type(proxy: SimulatedProxy) -> None:
+    """Acknowledges endpoints without end, and never clusters."""
+    await proxy.ask()
+    await proxy.read()
+    for number in itertools.count():
+        await proxy.ask(ENDPOINT, names=(f"e{number}",))
+        response = await proxy.read(60)
+        if response.type_url == ENDPOINT:
+            await proxy.ack(response)
+        await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("behave", [_silent, _refuses_all, _busy_with_another_type])
+async def test_a_proxy_that_never_acknowledges_delays_nobody(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    behave: Callable[[SimulatedProxy], Coroutine[None, None, None]],
+) -> None:
+    monkeypatch.setattr(waiting, "UNRESPONSIVE_AFTER", 1.5)
+    async with (
+        running_mesh(tmp_path, pod("one"), pod("odd"), config_map("a")) as mesh,
+        SimulatedProxy(mesh) as one,
+        SimulatedProxy(mesh, "odd") as odd,
+    ):
+        odd_one = asyncio.create_task(behave(odd))
+        await one.ask()
+        await one.ack(await one.read())
+        version = mesh.change(config_map("a", timeout="7"))
+        waited = asyncio.create_task(mesh.server.wait_for(version, 30))
+        await one.ack(await one.read())
+        begun = time.monotonic()
+        result = await waited
+        # It is named within the time that it has, and at once when that is over already.
+        assert time.monotonic() - begun < 4
+        assert not result.acknowledged
+        assert [item.proxy for item in result.laggards] == ["odd.default"]
+        version = mesh.change(config_map("a", timeout="8"))
+        waited = asyncio.create_task(mesh.server.wait_for(version, 30))
+        await one.ack(await one.read())
+        begun = time.monotonic()
+        [found] = (await waited).laggards
+        assert time.monotonic() - begun < 1
+        assert found.proxy == "odd.default"
+        assert "cds" in found.types
+        assert found.unsettled >= 1.5
+        odd_one.cancel()
 
 
 async def test_a_proxy_that_never_reads_is_reported_and_costs_one_message(tmp_path: Path) -> None:

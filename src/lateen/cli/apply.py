@@ -22,6 +22,8 @@ from lateen.source.client import Client
 from lateen.source.files import Inputs, read_inputs
 from lateen.source.rules import BEING_DELETED
 
+_SILENT_SECONDS = 5.0
+"""A proxy that acknowledges nothing for so long is said to."""
 _MARKS = {"created": OK, "configured": OK, "unchanged": NOTE, "refused": BAD}
 
 
@@ -131,6 +133,15 @@ def print_result(result: dict[str, Any]) -> None:
         print_hint(finding["hint"])
 
 
+def _why_late(laggard: dict[str, Any]) -> str:
+    if laggard.get("rejection"):
+        return f": {laggard['rejection']}"
+    if laggard.get("unsettledSeconds", 0.0) < _SILENT_SECONDS:
+        return ""
+    types = ", ".join(laggard.get("types") or ())
+    return f": no acknowledgement of {types} for {laggard['unsettledSeconds']:.0f} s"
+
+
 def print_wait(waited: dict[str, Any] | None, timeout: float) -> None:
     """Whether the change is live."""
     if waited is None:
@@ -157,8 +168,7 @@ def print_wait(waited: dict[str, Any] | None, timeout: float) -> None:
     if laggards:
         say(WARN, f"not live everywhere after {seconds:.3g} s; not acknowledged by:")
         for laggard in laggards:
-            reason = f": {laggard['rejection']}" if laggard.get("rejection") else ""
-            out.print(f"    {escape(laggard['proxy'])}{escape(reason)}")
+            out.print(f"    {escape(laggard['proxy'])}{escape(_why_late(laggard))}")
     elif not held:
         say(WARN, f"not live after {seconds:.3g} s: the control plane has not sent it yet")
     rejected = held or any(laggard.get("rejection") for laggard in laggards)

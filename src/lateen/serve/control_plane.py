@@ -105,7 +105,12 @@ class WaitResult:
             "acknowledged": self.acknowledged,
             "proxies": self.acknowledgement.proxies,
             "laggards": [
-                {"proxy": item.proxy, "types": list(item.types), "rejection": item.rejection}
+                {
+                    "proxy": item.proxy,
+                    "types": list(item.types),
+                    "rejection": item.rejection,
+                    "unsettledSeconds": item.unsettled,
+                }
                 for item in self.acknowledgement.laggards
             ],
             "rejections": [describe(entry) for entry in self.rejections],

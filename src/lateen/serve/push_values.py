@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -71,6 +72,9 @@ class Laggard:
     """``NAME.NAMESPACE``."""
     types: tuple[str, ...]
     rejection: str = ""
+    """What it refused, in its words, or why it cannot be asked."""
+    unsettled: float = 0.0
+    """Seconds for which it has acknowledged nothing of one of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,4 +97,6 @@ def laggard(connection: Connection) -> Laggard:
         if subscription.in_flight or subscription.rejection is not None:
             waiting.append(short_name(type_url))
     proxy = connection.proxy
-    return Laggard(f"{proxy.name}.{proxy.namespace}", tuple(waiting), rejection)
+    since = session.unsettled_since()
+    unsettled = round(time.monotonic() - since, 1) if since is not None else 0.0
+    return Laggard(f"{proxy.name}.{proxy.namespace}", tuple(waiting), rejection, unsettled)

@@ -98,6 +98,7 @@ class Session:
         "_encoder",
         "_moving",
         "_sent_at",
+        "_unsettled",
         "_warm_until",
         "dialect",
         "in_sync",
@@ -121,6 +122,8 @@ class Session:
         self._warm_until = 0.0
         self._sent_at: dict[str, float] = {}
         """When the last response of each type was sent."""
+        self._unsettled: dict[str, float] = {}
+        """Since when nothing is acknowledged of a type with a response in flight or refused."""
 
     @property
     def complete(self) -> bool:
@@ -147,6 +150,8 @@ class Session:
             self.subscriptions[request.type_url] = subscription
         target = self.target.view(request.type_url) if self.target is not None else None
         answer = subscription.receive(request, target)
+        if answer.outcome is Outcome.ACK:
+            self._unsettled.pop(request.type_url, None)
         if answer.outcome in (Outcome.INIT, Outcome.RESPOND):
             self.in_sync = False
         if answer.outcome not in (Outcome.ACK, Outcome.STALE):
@@ -213,8 +218,11 @@ class Session:
                 self._clusters_sent(before, subscription.held, target, now)
         if messages or self.rejected or not self._reached(target, now):
             self.in_sync = False
-            return messages or self._removal_of_what_never_warms(target, now)
+            messages = messages or self._removal_of_what_never_warms(target, now)
+            self._note_unsettled(now)
+            return messages
         self.in_sync = True
+        self._unsettled.clear()
         self.synced_version = max(self.synced_version, target.version)
         return self._removals(target)
 
@@ -232,6 +240,16 @@ class Session:
         due = min(times, default=None)
         # What could not be sent although it was due is looked at again after the same time.
         return due if due is None or due > now else now + OVERTAKE_AFTER
+
+    def unsettled_since(self) -> float | None:
+        """Since when (monotonic) the proxy has acknowledged nothing of a type of which it was sent
+        something; the longest time of all types, None when it owes no acknowledgement."""
+        return min(self._unsettled.values(), default=None)
+
+    def _note_unsettled(self, now: float) -> None:
+        for type_url, subscription in self.subscriptions.items():
+            if subscription.in_flight or subscription.rejection is not None:
+                self._unsettled.setdefault(type_url, now)
 
     def _view(self, target: Target, subscription: Subscription) -> View:
         """What the proxy may have of ``target`` in the form that suits it."""

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from lateen.serve.connection import Connection
 from lateen.serve.push_values import Acknowledgement, laggard
+
+UNRESPONSIVE_AFTER = 15.0
+"""Seconds without an acknowledgement after which nobody waits for a proxy any longer. Envoy takes
+that long for clusters whose names the DNS does not answer."""
+_LOOK_EVERY = 0.5
 
 
 @dataclass(slots=True, eq=False)
@@ -55,8 +62,9 @@ class Waiters:
         """Wait until every connected proxy runs snapshot ``version`` or a newer one.
 
         Proxies that the changes do not touch count as soon as the version has been pushed.
-        After ``timeout`` seconds the proxies that are behind are named. Proxies that connect
-        meanwhile do not count: they start with this version or a newer one.
+        After ``timeout`` seconds the proxies that are behind are named, and before if all of them
+        have acknowledged nothing for `UNRESPONSIVE_AFTER`: one that never answers delays nobody.
+        Proxies that connect meanwhile do not count: they start with this version or a newer one.
         """
         watched: set[Connection] | None = None
         try:
@@ -68,7 +76,7 @@ class Waiters:
                 if waiter.outstanding:
                     self._waiters.add(waiter)
                     try:
-                        await waiter.done.wait()
+                        await _settled(waiter)
                     finally:
                         self._waiters.discard(waiter)
         except TimeoutError:
@@ -80,3 +88,15 @@ class Waiters:
 
     def _behind(self, version: int) -> list[Connection]:
         return [item for item in self._connections if item.acknowledged_version < version]
+
+
+async def _settled(waiter: _Waiter) -> None:
+    """Until nobody is outstanding but proxies that do not answer."""
+    while not all(_unresponsive(connection) for connection in waiter.outstanding):
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(waiter.done.wait(), _LOOK_EVERY)
+
+
+def _unresponsive(connection: Connection) -> bool:
+    since = connection.session.unsettled_since()
+    return since is not None and time.monotonic() - since >= UNRESPONSIVE_AFTER
