@@ -233,6 +233,20 @@ CASES: dict[str, Part] = {
         bind_to_port=False,
         tls_inspector=True,
     ),
+    "listener-unix-path": Listener(
+        "unix:///tmp/http.sock_0",
+        "unix:///tmp/http.sock",
+        0,
+        Direction.OUTBOUND,
+        (FilterChain("", TcpProxy("a", (WeightedTcpCluster("a"),), _OUT)),),
+    ),
+    "listener-unix-abstract": Listener(
+        "unix://@http_0",
+        "unix://@http",
+        0,
+        Direction.OUTBOUND,
+        (FilterChain("", TcpProxy("a", (WeightedTcpCluster("a"),), _OUT)),),
+    ),
     "listener-virtual-outbound": Listener(
         "virtualOutbound",
         "0.0.0.0",
