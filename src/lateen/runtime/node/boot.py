@@ -250,7 +250,7 @@ def _run_main(
         # The program is anybody's: whatever ends it, the starter must be told, or it waits.
         traceback.print_exc()
         with contextlib.suppress(wire.ChannelClosed):
-            wire.send(gateway, {"id": 0, "op": "failed", "error": repr(error), "hint": ""})
+            wire.send(gateway, {"id": 0, "op": "failed", "error": _described(error), "hint": _HINT})
         return 1
 
 
@@ -279,3 +279,12 @@ def mark_capability() -> int:
 
 if __name__ == "__main__":
     main()
+
+
+_HINT = "run `lateen check`; the agent's log has the rest"
+
+
+def _described(error: BaseException) -> str:
+    """What a node that could not start says to whoever started it."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return f"the node cannot start: {text or type(error).__name__}"

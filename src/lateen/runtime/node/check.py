@@ -13,6 +13,7 @@ from pathlib import Path
 
 from lateen.runtime.node import namespaces as ns
 from lateen.runtime.node import seccomp
+from lateen.runtime.node.spec import APP_USER, PROXY_USER
 
 _NETLINK_NETFILTER = 12
 
@@ -36,10 +37,38 @@ def check_node_support() -> list[SupportProblem]:
     """
     if sys.platform != "linux":
         return [SupportProblem("linux", "pods need Linux", "run Lateen in a Linux machine or VM")]
+    if os.getuid() == 0 and (kind := unmapped(_id_map("uid"), _id_map("gid"))):
+        return [
+            SupportProblem(
+                "mapped-users",
+                f"this is uid 0 of a user namespace in which {kind} {APP_USER} does not exist: as "
+                "root, Lateen runs pods as other users",
+                "run Lateen as the ordinary user outside of that namespace (without `unshare -r`), "
+                f"or map {kind}s 0 to 65535 into it (`unshare --map-root-user --map-auto`)",
+            )
+        ]
     step, number = _try()
     if step == "ok":
         return []
     return [_explain(step, number)]
+
+
+def unmapped(uid_map: str, gid_map: str) -> str:
+    """``uid`` or ``gid`` when a node's root cannot become the users of pods, else empty.
+
+    The arguments are the texts of /proc/self/uid_map and gid_map (user_namespaces(7)).
+    """
+    wanted = (PROXY_USER, APP_USER)
+    for kind, text in (("uid", uid_map), ("gid", gid_map)):
+        rows = [[int(number) for number in line.split()] for line in text.splitlines()]
+        ranges = [range(row[0], row[0] + row[2]) for row in rows if len(row) == 3]
+        if not all(any(user in held for held in ranges) for user in wanted):
+            return kind
+    return ""
+
+
+def _id_map(kind: str) -> str:
+    return Path(f"/proc/self/{kind}_map").read_text(encoding="ascii")
 
 
 def _try() -> tuple[str, int]:
