@@ -138,12 +138,21 @@ def tcp_listener(port: int, cluster: str) -> Listener:
     )
 
 
-def inbound_listener(port: int, cluster: str, *, telemetry: bool = True) -> Listener:
-    """The server's listener: PERMISSIVE, protocol not declared, as on a real pod."""
+def inbound_listener(
+    port: int,
+    cluster: str,
+    *,
+    telemetry: bool = True,
+    prefixes: tuple[str, ...] = ("spiffe://cluster.local/",),
+) -> Listener:
+    """The server's listener: PERMISSIVE, protocol not declared, as on a real pod.
+
+    Names of clients begin with one of ``prefixes``; without any, as at a gateway, each is right.
+    """
     tls = DownstreamTls(
         validation="ROOTCA",
         client_certificate=ClientCertificate.REQUIRED,
-        subject_alt_name_prefixes=("spiffe://cluster.local/",),
+        subject_alt_name_prefixes=prefixes,
     )
     route = Route(
         "default",

@@ -23,6 +23,7 @@ from lateen.ir.cluster import UpstreamProtocol
 from lateen.ir.proxy_config import ProxyConfiguration
 from lateen.ir.route import DirectResponse, Route, RouteConfiguration, RouteMatch, VirtualHost
 from lateen.pki.authority import Authority, load_or_create
+from lateen.pki.keys import new_key_and_request
 from tests.envoy import pair
 from tests.ports import free_port
 
@@ -87,7 +88,17 @@ def mesh(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iter
     directory = tmp_path_factory.mktemp("mesh")
     ports = {
         name: free_port()
-        for name in ("http", "sniffed", "tcp", "grpc", "blocked", "other", "in", "in_grpc")
+        for name in (
+            "http",
+            "sniffed",
+            "tcp",
+            "grpc",
+            "blocked",
+            "other",
+            "in",
+            "in_grpc",
+            "in_any",
+        )
     }
     with contextlib.ExitStack() as stack:
         app = stack.enter_context(pair.echo_server())
@@ -112,6 +123,7 @@ def _server(ports: dict[str, int], app: int, grpc_app: int) -> ProxyConfiguratio
         listeners=(
             pair.inbound_listener(ports["in"], "inbound|8080||"),
             pair.inbound_listener(ports["in_grpc"], "inbound|9000||"),
+            pair.inbound_listener(ports["in_any"], "inbound|8080||", prefixes=()),
         ),
     )
 
@@ -363,20 +375,34 @@ def _serials(proxy: pair.Sidecar) -> list[str]:
     return re.findall(r'"serial_number": "(\w+)"', text)
 
 
-def test_a_client_without_a_certificate_is_refused(mesh: Mesh) -> None:
+def test_a_client_without_a_certificate_is_refused(
+    mesh: Mesh, authority: Authority, tmp_path: Path
+) -> None:
+    made = new_key_and_request()
+    file = tmp_path / "client.pem"
+    file.write_bytes(made.key + authority.sign(made.request, pair.CLIENT).chain)
+    # Where Envoy looks for names, it wants a certificate anyway.
+    for port in ("in", "in_any"):
+        assert _asked(mesh, port, file).startswith(b"HTTP/1.1 200")
+        assert _asked(mesh, port, None) == b""
+
+
+def _asked(mesh: Mesh, port: str, certificate: Path | None) -> bytes:
+    """The beginning of the server's answer to a client with a certificate, or without one."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     context.set_alpn_protocols(["istio-http/1.1", "istio"])
-    answer = b""
+    if certificate is not None:
+        context.load_cert_chain(certificate)
     with (
         contextlib.suppress(ssl.SSLError, ConnectionError),
-        socket.create_connection((pair.LOCALHOST, mesh.ports["in"]), timeout=5) as raw,
+        socket.create_connection((pair.LOCALHOST, mesh.ports[port]), timeout=5) as raw,
         context.wrap_socket(raw) as wrapped,
     ):
         wrapped.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
-        answer = wrapped.recv(100)
-    assert answer == b""
+        return wrapped.recv(100)
+    return b""
 
 
 def test_a_server_with_another_identity_is_not_talked_to(mesh: Mesh) -> None:
