@@ -54,7 +54,12 @@ def make_authority(folder: Path) -> Path:
 
 def test_workloads_are_signed_by_it(mesh: Mesh, tmp_path: Path) -> None:
     authority = make_authority(tmp_path)
-    mesh.up("-f", str(mesh.state_home / "pod.yaml"), "--ca", str(authority))
+    # Nor need the control plane be able to enter the folder of the mesh configuration.
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    (private / "mesh.yaml").write_text("accessLogFile: /dev/stdout\n")
+    settings = ("--ca", str(authority), "--mesh-config", str(private / "mesh.yaml"))
+    mesh.up("-f", str(mesh.state_home / "pod.yaml"), *settings)
     # Envoy would not have connected to a control plane whose certificate it cannot verify.
     assert mesh.run("status").status == 0
     kept = (mesh.folder / "ca" / "root-cert.pem").read_text()

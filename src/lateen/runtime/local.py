@@ -105,7 +105,7 @@ def start(name: str, folder: Path, options: NodeOptions) -> RunningNode:
         "address": options.address,
         "watch": list(options.watch),
         "inject": options.inject,
-        "mesh_config": options.mesh_config,
+        "mesh_config": _take_mesh_config(options.mesh_config, folder),
         "concurrency": options.concurrency,
     }
     config = NodeConfig(
@@ -124,6 +124,21 @@ def start(name: str, folder: Path, options: NodeOptions) -> RunningNode:
         raise
     write_node_file(folder, {"pid": handle.pid, "started": time.time(), "options": arguments})
     return RunningNode(name, folder, handle, lock)
+
+
+def _take_mesh_config(source: str, folder: Path) -> str:
+    """Put a copy of a user's MeshConfig where the control plane can read it: as root it runs as a
+    user of its own, which may not enter every folder. Returns the path of the copy."""
+    if not source:
+        return ""
+    target = folder / "mesh-config.yaml"
+    target.unlink(missing_ok=True)
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(Path(source).read_bytes())
+        # Nothing in it is secret, and only the control plane can enter the folder beside us.
+        os.fchmod(stream.fileno(), 0o644)
+    return str(target)
 
 
 def _take_authority(source: Path, target: Path) -> None:
