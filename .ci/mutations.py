@@ -63,7 +63,9 @@ def noticed(mutation: Mutation, python: str) -> bool:
             check=False,
         )
         if done.returncode not in (0, 1) or " error" in done.stdout.splitlines()[-1]:
-            raise ValueError(f"{mutation.name}: the test did not run:\n{done.stdout}{done.stderr}")
+            raise ValueError(
+                f"{mutation.name}: the test did not run:\n{(done.stdout + done.stderr)[-2000:]}"
+            )
         return done.returncode == 1
 
 
