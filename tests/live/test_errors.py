@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -330,6 +331,25 @@ def test_ctrl_c_ends_everything(empty: Mesh, tmp_path: Path) -> None:
     rest = process.stdout.read()
     assert process.wait(30) == 0
     assert "nothing is left" in rest
+    assert not empty.folder.exists()
+
+
+def test_ctrl_c_again_and_again_leaves_nothing(empty: Mesh, tmp_path: Path) -> None:
+    """Also while what was started is being ended; the fixture looks for what is left."""
+    argv = [PROGRAM, "up", "-f", write(tmp_path, SLEEP)]
+    process = subprocess.Popen(
+        argv, env=empty.environment(), cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "objects applied" in line:
+            break
+    for _ in range(20):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.02)
+    process.stdout.read()
+    # The last ones may meet an interpreter that is ending, with nothing left to do.
+    assert process.wait(30) in (0, 130, -signal.SIGINT)
     assert not empty.folder.exists()
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -106,23 +109,25 @@ def up(
     )
     if mesh_config:
         _check_mesh_config(mesh_config)
-    stopping = _on_signals()
+    signals = _Signals.caught()
+    stopping = signals.stopping
     node = _start(state, options)
     try:
-        # Parsing the manifests takes as long as the node takes to start: both at once.
-        from lateen.cli.bring_up import Progress, bring_up
+        with signals.interrupting():
+            # Parsing the manifests takes as long as the node takes to start: both at once.
+            from lateen.cli.bring_up import Progress, bring_up
 
-        progress = Progress(began, timeout, stopping)
-        info = bring_up(state, node, files or [], namespace, recursive, progress)
-        from lateen.cli.live import send_some, show_until
+            progress = Progress(began, timeout, stopping)
+            info = bring_up(state, node, files or [], namespace, recursive, progress)
+            from lateen.cli.live import send_some, show_until
 
-        if detach:
-            if drive and info["urls"]:
+            if not detach:
+                show_until(state, info, stopping, drive)
+            elif drive and info["urls"]:
                 good = send_some(info["urls"][0] + drive, 20)
                 say(OK if good == 20 else WARN, f"{good} of 20 requests answered 200")
-            node.detach()
-        else:
-            show_until(state, info, stopping, drive)
+        if detach and stopping.is_set():
+            raise KeyboardInterrupt
     except BaseException as error:
         node.stop()
         if isinstance(error, NodeError):
@@ -130,6 +135,7 @@ def up(
         raise
     if detach:
         # Outside of the handler above: the mesh lives on, also when not everything is ready.
+        node.detach()
         _next_steps(state, info)
         return
     say(NOTE, "stopping: applications, proxies, control plane")
@@ -173,18 +179,39 @@ def _start(state: MeshState, options: NodeOptions) -> RunningNode:
         ) from error
 
 
-def _on_signals() -> threading.Event:
-    """Set by Ctrl-C, SIGTERM and a closed terminal; the second Ctrl-C is an exception."""
-    stopping = threading.Event()
+@dataclass(slots=True)
+class _Signals:
+    """Ctrl-C, SIGTERM and a closed terminal while a mesh is starting and running."""
 
-    def handler(number: int, _frame: object) -> None:
-        if stopping.is_set() and number == signal.SIGINT:
+    stopping: threading.Event = field(default_factory=threading.Event)
+    """Set by the first of them."""
+    _may_raise: bool = False
+
+    @classmethod
+    def caught(cls) -> _Signals:
+        """From now on; none of them ends the process by itself."""
+        signals = cls()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signals._handle)
+        return signals
+
+    @contextlib.contextmanager
+    def interrupting(self) -> Iterator[None]:
+        """Within, another Ctrl-C is an exception, once; starting and ending a node are not cut off,
+        or something would be left of it. Raises `KeyboardInterrupt` when one came before."""
+        self._may_raise = True
+        try:
+            if self.stopping.is_set():
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self._may_raise = False
+
+    def _handle(self, number: int, _frame: object) -> None:
+        if self.stopping.is_set() and number == signal.SIGINT and self._may_raise:
+            self._may_raise = False
             raise KeyboardInterrupt
-        stopping.set()
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, handler)
-    return stopping
+        self.stopping.set()
 
 
 def _checked_images(images: list[str], image_file: str) -> list[str]:
