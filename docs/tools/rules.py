@@ -33,6 +33,7 @@ ELSEWHERE = {
     "LT0804": "`lateen apply`",
     "LT0805": "commands that read a folder without `-R`",
     "LT1001": "`lateen status`, of objects that Lateen has not admitted itself",
+    "LT2013": "`lateen status`, by the clock of the machine",
 }
 """Rules about what files alone do not show, and what says them."""
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
+from typing import TYPE_CHECKING
 
 from lateen.api.findings import Finding
 from lateen.model.rules import SELECTS_NOTHING
 from lateen.model.selection import selects
 from lateen.model.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from lateen.serve.expiry import Ending
 
 
 class Found:
@@ -16,14 +21,17 @@ class Found:
     def __init__(self) -> None:
         self._snapshot: Snapshot | None = None
         self._findings: tuple[Finding, ...] = ()
+        self._endings: tuple[Ending, ...] = ()
 
     async def of(self, snapshot: Snapshot) -> tuple[Finding, ...]:
         """All findings of ``snapshot``. The event loop gets its turn between two views."""
+        from lateen.serve.expiry import endings, expiry_findings
         from lateen.translate.mesh_findings import each_view, ordered
         from lateen.translate.unused_kinds import snapshot_findings
 
+        now = datetime.datetime.now(datetime.UTC)
         if self._snapshot is snapshot:
-            return self._findings
+            return (*self._findings, *expiry_findings(self._endings, now))
         references: list[Finding] = []
         for part in each_view(snapshot):
             references += part
@@ -33,8 +41,9 @@ class Found:
             *ordered(iter(references)),
             *snapshot_findings(snapshot),
         )
+        self._endings = endings(snapshot)
         self._snapshot = snapshot
-        return self._findings
+        return (*self._findings, *expiry_findings(self._endings, now))
 
 
 _TEMPLATES = (

@@ -78,6 +78,13 @@ CREDENTIAL_UNUSABLE = Rule(
     "The Secret or ConfigMap that is named lacks what is needed, or proxies could not load it. The "
     "server refuses its connections, or requests to the host get 503, until it is right.",
 )
+CERTIFICATE_EXPIRES = Rule(
+    "LT2013",
+    "Certificate expires",
+    "A certificate of the credential that a Gateway's server names has expired, or does within 7 "
+    "days. It is served nevertheless; clients refuse it once it has expired.",
+    Severity.WARNING,
+)
 
 RULES = (
     LISTENER_CONFLICT,
@@ -92,6 +99,7 @@ RULES = (
     NO_PORT,
     CREDENTIAL_MISSING,
     CREDENTIAL_UNUSABLE,
+    CERTIFICATE_EXPIRES,
 )
 
 
