@@ -10,6 +10,7 @@ import contextlib
 import http.client
 import http.server
 import json
+import socket
 import threading
 import time
 from collections import Counter
@@ -238,9 +239,9 @@ _HOSTS = (
 )
 
 
-def _clusters(one: int, two: int) -> Iterator[Cluster]:
-    def made(name: str, *ports: int, address: str = pair.LOCALHOST, **options: Any) -> Cluster:
-        ends = tuple(Endpoint(address, port) for port in ports or (one,))
+def _clusters(one: int, two: int, deaf: int) -> Iterator[Cluster]:
+    def made(name: str, *ports: int, **options: Any) -> Cluster:
+        ends = tuple(Endpoint(pair.LOCALHOST, port) for port in ports or (one,))
         return Cluster(
             name,
             ClusterType.STATIC,
@@ -263,19 +264,30 @@ def _clusters(one: int, two: int) -> Iterator[Cluster]:
     )
     yield made("outliers", outlier_detection=ejecting, panic_threshold=0.0)
     yield made("hash", one, two, load_balancer=LoadBalancer.RING_HASH)
-    # TEST-NET-1 (RFC 5737): nothing answers there.
-    yield made("unreachable", 9, address="192.0.2.1", connect_timeout=0.3)
+    yield made("unreachable", deaf, connect_timeout=0.3)
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[int]:
+    """A port where connections are not refused and not made: its queue is full."""
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(socket.create_server((pair.LOCALHOST, 0), backlog=0))
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(server.getsockname())
+        yield server.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
 def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
     folder = tmp_path_factory.mktemp("effects")
     port = free_port()
-    with _Application("one") as one, _Application("two") as two:
+    with _deaf() as deaf, _Application("one") as one, _Application("two") as two:
         for app in (one, two):
             threading.Thread(target=app.serve_forever, args=(0.05,), daemon=True).start()
         configuration = ProxyConfiguration(
-            clusters=tuple(_clusters(one.server_port, two.server_port)),
+            clusters=tuple(_clusters(one.server_port, two.server_port, deaf)),
             listeners=(pair.http_listener(port),),
             routes=(RouteConfiguration(str(port), _HOSTS),),
         )
@@ -464,4 +476,4 @@ def test_consistent_hash(proxy: Proxy) -> None:
 def test_connect_timeout(proxy: Proxy) -> None:
     answer = proxy.get("unreachable")
     assert answer.status == 503
-    assert answer.seconds < 2.0
+    assert 0.25 < answer.seconds < 2.0
