@@ -43,6 +43,8 @@ def test_a_command_without_files_needs_nothing(app: Path) -> None:
 def test_a_program_that_is_missing(app: Path) -> None:
     assert locate(("./nope",), str(app)).missing == f"./nope: no such program in {app}"
     assert locate(("/no/such",), str(app)).missing == "/no/such: no such program"
+    (app / "link").symlink_to("/no/such")
+    assert "leads to /no/such, which does not exist" in locate(("./link",), str(app)).missing
     assert ImageCatalog.parse(["x=./nope"], folder=str(app)).missing
 
 

@@ -41,7 +41,7 @@ def locate(argv: tuple[str, ...], folder: str) -> Located:
         path = os.path.normpath(os.path.join(folder, word))
         if not os.path.exists(path):
             if place == 0:
-                missing = f"{word}: no such program" + (f" in {folder}" if relative else "")
+                missing = f"{word}: {_why(path)}" + (f" in {folder}" if relative else "")
             continue
         if relative:
             cwd = folder
@@ -65,6 +65,19 @@ def _visible(path: Path, *, itself: bool = False) -> list[str]:
         elif name.is_file():
             found.append(str(name))
     return found
+
+
+def _why(path: str) -> str:
+    try:
+        os.stat(path)
+    except PermissionError:
+        return f"{os.path.realpath(path)} is in a folder that is closed to this user"
+    except OSError:
+        pass
+    return f"leads to {os.readlink(path)}, which does not exist" if os.path.islink(path) else _NONE
+
+
+_NONE = "no such program"
 
 
 def _shared(folder: Path) -> bool:
