@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -184,3 +188,47 @@ async def test_saves_of_real_editors_are_followed(folder: Path, watched: Mirror)
         await reaches({"x": "1"})
     finally:
         running.cancel()
+
+
+@contextlib.contextmanager
+def as_another_user() -> Iterator[None]:
+    """Root may read everything, so that it must be somebody else for a moment."""
+    if os.getuid() != 0:
+        yield
+        return
+    os.seteuid(64321)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o744, 0o711])
+@pytest.mark.parametrize("part", [".", "sub"])
+async def test_what_may_not_be_read_any_longer_is_not_gone(mode: int, part: str) -> None:
+    base = Path(tempfile.mkdtemp(prefix="lateen-mirror-"))
+    base.chmod(0o755)
+    folder = base / "mesh"
+    try:
+        (folder / "sub").mkdir(parents=True)
+        (folder / "sub/a.yaml").write_text(document("a"))
+        watched = mirror(Store(), folder)
+        watched.settle = 0.01
+        told: dict[str, str] = {}
+        watched.on_findings = lambda where, found: told.update({where: str(found and found[0])})
+        store = watched.writer.store
+        await watched.settled()
+        closed = folder / part
+        closed.chmod(mode)
+        with as_another_user():
+            for _ in range(3):
+                await watched.settled()
+        assert names(store) == {"a": "1"}
+        assert "the folder cannot be read: Permission denied" in told[str(closed.resolve())]
+        closed.chmod(0o755)
+        (folder / "sub/a.yaml").write_text(document("a", "2"))
+        await watched.settled()
+        assert names(store) == {"a": "2"}
+        assert told[str(closed.resolve())] == "()"
+    finally:
+        shutil.rmtree(base)

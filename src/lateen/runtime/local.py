@@ -88,6 +88,8 @@ def start(name: str, folder: Path, options: NodeOptions) -> RunningNode:
     Raises `MeshRunning`, `NodeStartError` for a folder that is not this user's alone, and the
     errors of `lateen.runtime.node.launch_node`.
     """
+    for watched in options.watch if os.getuid() == 0 else ():
+        _see_that_all_may_read(Path(watched))
     catalog = ImageCatalog.parse(list(options.images), options.image_file, options.image_folder)
     # A state directory is never shown, whatever a command refers to.
     exposed = tuple(p for p in catalog.exposed if not str(folder.parent).startswith(p + "/"))
@@ -211,6 +213,19 @@ def write_node_file(folder: Path, data: dict[str, Any]) -> None:
     with os.fdopen(descriptor, "w") as stream:
         json.dump(data, stream, indent=2)
     temporary.rename(folder / "node.json")
+
+
+def _see_that_all_may_read(folder: Path) -> None:
+    """The control plane of root runs as a user without rights. Raises `NodeStartError`."""
+    for path in (folder, *folder.parents):
+        needed = stat.S_IXOTH | (stat.S_IROTH if path == folder else 0)
+        if path.is_dir() and path.stat().st_mode & needed != needed:
+            what = "chmod -R o+rX" if path == folder else "chmod o+x"
+            raise NodeStartError(
+                f"the control plane may not read {folder}: it runs as a user without rights, and "
+                f"{path} is closed to others",
+                f"{what} {path}, or give the files with -f (without --watch)",
+            )
 
 
 def make_private(folder: Path) -> None:

@@ -9,9 +9,10 @@ and people move objects from one file to another.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -40,6 +41,7 @@ TICK = 1000
 
 Signature = tuple[int, int, int]
 """Inode, size and modification time (ns) of a file."""
+_UNSEEN: Signature = (0, 0, 0)
 
 
 @dataclass(slots=True)
@@ -65,6 +67,8 @@ class Mirror:
     settle: float = SETTLE
     _leaving: set[ObjectKey] = field(default_factory=set)
     """Objects that are in no file any more, since the last look."""
+    _closed: frozenset[str] = frozenset()
+    """Folders that could not be read at the last look."""
     _started: bool = False
 
     @property
@@ -79,18 +83,25 @@ class Mirror:
             if not self.folder.is_dir():
                 await asyncio.sleep(TICK / 1000)
                 continue
-            identity = _identity(self.folder)
-            async for _changes in awatch(
-                self.folder,
-                watch_filter=None,
-                debounce=DEBOUNCE,
-                step=10,
-                rust_timeout=TICK,
-                yield_on_timeout=True,
-            ):
-                await self.settled()
-                if _identity(self.folder) != identity:
-                    break
+            try:
+                await self._follow()
+            except OSError:  # a folder that may not be read; what it is was reported by the look
+                await asyncio.sleep(TICK / 1000)
+
+    async def _follow(self) -> None:
+        """Look after each event, until another folder is in its place. Raises `OSError`."""
+        identity = _identity(self.folder)
+        async for _changes in awatch(
+            self.folder,
+            watch_filter=None,
+            debounce=DEBOUNCE,
+            step=10,
+            rust_timeout=TICK,
+            yield_on_timeout=True,
+        ):
+            await self.settled()
+            if _identity(self.folder) != identity:
+                return
 
     async def settled(self) -> None:
         """Look, and look again while something is about to be deleted."""
@@ -138,7 +149,15 @@ class Mirror:
         if not self.folder.is_dir():
             return None
         found: dict[str, Signature] = {}
-        for place, folders, names in os.walk(self.folder):
+        closed: dict[str, OSError] = {}
+
+        def unread(error: OSError) -> None:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+                closed[str(error.filename)] = error
+
+        for place, folders, names in os.walk(self.folder, onerror=unread):
+            if not os.access(place, os.X_OK, effective_ids=True):
+                closed[place] = PermissionError(errno.EACCES, os.strerror(errno.EACCES), place)
             folders[:] = sorted(name for name in folders if not hidden(Path(name)))
             for name in sorted(names):
                 path = os.path.join(place, name)
@@ -146,7 +165,22 @@ class Mirror:
                     signature = _identity(Path(path)) or _identity_of_link(path)
                     if signature is not None:
                         found[path] = signature
+        self._report_closed(closed)
+        # What cannot be seen is not gone.
+        for path, state in self.files.items():
+            if path not in found and any(Path(path).is_relative_to(folder) for folder in closed):
+                found[path] = state.signature or _UNSEEN
         return found
+
+    def _report_closed(self, closed: Mapping[str, OSError]) -> None:
+        for folder, error in closed.items():
+            if folder not in self._closed:
+                words = f"the folder cannot be read: {error.strerror}"
+                where = Provenance(folder, origin="file")
+                self._report(folder, (_finding(UNREADABLE_FILE, words, where),))
+        for folder in self._closed - closed.keys():
+            self._report(folder, ())
+        self._closed = frozenset(closed)
 
     def _read_file(self, path: str, signature: Signature) -> set[ObjectKey]:
         """Take over a file; returns what was in it and is not any more."""
