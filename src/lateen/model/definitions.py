@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
 
@@ -172,11 +172,11 @@ def from_service_entry(
     obj = resource.object
     assert isinstance(obj, ServiceEntry)
     meta, spec = obj.metadata, obj.spec
-    addresses = tuple(dict.fromkeys(map(one_form, spec.addresses)))
+    addresses = one_form_each(spec.addresses)
     allocated: tuple[str, ...] = ()
     if not addresses:
         given = (e.value for e in obj.status.addresses if e.value and e.host in ("", hostname))
-        allocated = tuple(dict.fromkeys(map(one_form, given)))
+        allocated = one_form_each(given)
     return Service(
         hostname=hostname,
         namespace=resource.key.namespace,
@@ -215,6 +215,11 @@ def one_form(address: str) -> str:
         return address
     single = network.prefixlen == network.max_prefixlen
     return str(network.network_address if single else network)
+
+
+def one_form_each(addresses: Iterable[str]) -> tuple[str, ...]:
+    """Addresses and CIDRs in their one form, each once."""
+    return tuple(dict.fromkeys(map(one_form, addresses)))
 
 
 def _entry_port(port: EntryPort) -> ServicePort:

@@ -13,6 +13,7 @@ from lateen.ir.listener import (
     WeightedTcpCluster,
 )
 from lateen.ir.tls import DownstreamTls
+from lateen.model.definitions import one_form_each
 from lateen.model.names import subset_of
 from lateen.model.service import Protocol
 from lateen.translate import alpn, names, origins
@@ -78,7 +79,7 @@ def _passthrough(view: View, server: GatewayServer) -> Iterator[FilterChain]:
                     match=ChainMatch(
                         server_names=sni,
                         transport_protocol="tls" if not sni else "",
-                        prefixes=tuple(match.destination_subnets),
+                        prefixes=one_form_each(match.destination_subnets),
                     ),
                     filter=tcp_proxy(view, stat, clusters, None, ""),
                     origins=(

@@ -19,6 +19,9 @@ _SIMPLE = {
 _LEGACY_RING = 1024
 _WARMED = (LoadBalancer.LEAST_REQUEST, LoadBalancer.ROUND_ROBIN)
 
+_CONTROL = frozenset("\0\r\n")
+"""What Envoy takes in no attribute of a cookie: such attributes are left out."""
+
 
 @dataclass(frozen=True, slots=True)
 class Balancing:
@@ -59,7 +62,11 @@ def hash_policies(settings: LoadBalancerSettings | None) -> tuple[HashPolicy, ..
                 cookie=cookie.name,
                 cookie_path=cookie.path,
                 cookie_ttl=None if cookie.ttl is None else duration_seconds(cookie.ttl),
-                cookie_attributes=tuple((item.name, item.value) for item in cookie.attributes),
+                cookie_attributes=tuple(
+                    (item.name, item.value)
+                    for item in cookie.attributes
+                    if _CONTROL.isdisjoint(item.name + item.value)
+                ),
             ),
         )
     if consistent.use_source_ip:
@@ -71,7 +78,9 @@ def hash_policies(settings: LoadBalancerSettings | None) -> tuple[HashPolicy, ..
 
 def _consistent(settings: ConsistentHashLB) -> Balancing:
     if settings.maglev is not None:
-        return Balancing(LoadBalancer.MAGLEV, maglev_table_size=settings.maglev.table_size)
+        size = settings.maglev.table_size
+        # A table of one, which counts as prime, ends Envoy with a division by zero.
+        return Balancing(LoadBalancer.MAGLEV, maglev_table_size=2 if size == 1 else size)
     if settings.ring_hash is not None:
         return Balancing(
             LoadBalancer.RING_HASH, ring_minimum_size=settings.ring_hash.minimum_ring_size

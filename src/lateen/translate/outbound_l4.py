@@ -15,6 +15,7 @@ from lateen.ir.listener import (
     WeightedTcpCluster,
 )
 from lateen.ir.origin import Origin
+from lateen.model.definitions import one_form_each
 from lateen.model.names import is_ip
 from lateen.model.service import Protocol, Resolution
 from lateen.model.virtual_services import EffectiveVirtualService
@@ -82,7 +83,8 @@ def _tls_chains(
         for number, match in enumerate(route.match):
             if not applies_l4(match, place):
                 continue
-            key = (tuple(match.sni_hosts), tuple(match.destination_subnets))
+            subnets = one_form_each(match.destination_subnets)
+            key = (tuple(match.sni_hosts), subnets)
             if key in seen:
                 continue
             seen.add(key)
@@ -93,7 +95,7 @@ def _tls_chains(
                 member,
                 route.route,
                 ChainMatch(
-                    prefixes=tuple(match.destination_subnets) or member.prefixes,
+                    prefixes=subnets or member.prefixes,
                     server_names=_server_names(tuple(match.sni_hosts)),
                 ),
                 origins.of_resource(routing.resource, path, "TLS rule chosen by SNI"),
@@ -121,7 +123,7 @@ def _tcp_chains(
                 break
         if not applies:
             continue
-        prefixes = member.prefixes if everything else tuple(dict.fromkeys(subnets))
+        prefixes = member.prefixes if everything else one_form_each(subnets)
         found.append(
             _routed_chain(
                 view,
