@@ -149,6 +149,7 @@ def test_a_daemon_set_is_one_pod() -> None:
     plan = plan_daemon_set(workload(5), [])
     assert len(plan.create) == 1
     assert plan.status["desiredNumberScheduled"] == 1
+    assert plan.status["currentNumberScheduled"] == plan.status["updatedNumberScheduled"] == 0
 
 
 def stateful(cluster: Cluster, of: Raw) -> Plan:

@@ -384,6 +384,11 @@ def _patch(client: Client, target: Reference, namespace: str, patch: Raw) -> Non
     client.request("PATCH", target.kind.path(namespace, target.name), patch, headers)
 
 
+_COUNTS = ("replicas", "updatedReplicas", "readyReplicas")
+_DAEMON_COUNTS = ("currentNumberScheduled", "updatedNumberScheduled", "numberReady")
+"""Of the status, equal when a rollout is complete: all pods, new ones, ready ones."""
+
+
 def _wait_rollout(
     client: Client,
     target: Reference,
@@ -399,10 +404,12 @@ def _wait_rollout(
     deadline = time.monotonic() + timeout
     while True:
         raw = client.get(target.kind.path(namespace, target.name))
-        wanted = int((raw.get("spec") or {}).get("replicas", 1))
         status = raw.get("status") or {}
+        wanted = int((raw.get("spec") or {}).get("replicas", 1))
+        wanted = int(status.get("desiredNumberScheduled", wanted))
         current = status.get("observedGeneration") == raw["metadata"].get("generation")
-        counts = [status.get(k, 0) for k in ("replicas", "updatedReplicas", "readyReplicas")]
+        of_daemons = target.kind.kind == "DaemonSet"
+        counts = [status.get(k, 0) for k in (_DAEMON_COUNTS if of_daemons else _COUNTS)]
         if current and counts == [wanted] * 3:
             return
         pods = [

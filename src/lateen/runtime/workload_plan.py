@@ -99,9 +99,16 @@ def plan_daemon_set(workload: Raw, pods: Sequence[Raw]) -> Plan:
     strategy = {"maxSurge": update.get("maxSurge", 0), "maxUnavailable": 1}
     as_deployment = {**spec, "strategy": {"rollingUpdate": strategy}}
     plan = plan_deployment({**workload, "spec": as_deployment}, pods)
-    ready = plan.status.get("readyReplicas", 0)
-    status = {"desiredNumberScheduled": 1, "numberReady": ready, "currentNumberScheduled": 1}
-    return Plan(plan.create, plan.delete, {**status, "observedGeneration": _generation(workload)})
+    given = plan.status
+    status = {
+        "observedGeneration": given["observedGeneration"],
+        "desiredNumberScheduled": 1,
+        "currentNumberScheduled": given["replicas"],
+        "updatedNumberScheduled": given["updatedReplicas"],
+        "numberReady": given["readyReplicas"],
+        "numberAvailable": given["availableReplicas"],
+    }
+    return Plan(plan.create, plan.delete, status)
 
 
 def plan_stateful_set(workload: Raw, pods: Sequence[Raw]) -> Plan:
