@@ -146,14 +146,32 @@ def urls(published: list[dict[str, Any]]) -> list[str]:
     return sorted(found, key=lambda url: not url.startswith("http://"))
 
 
+_WITH_PODS = (
+    *(f"/apis/apps/v1/{kind}" for kind in ("deployments", "statefulsets", "daemonsets")),
+    "/apis/apps/v1/replicasets",
+    "/apis/batch/v1/jobs",
+)
+
+
 def wanted_pods(client: Client) -> dict[str, int]:
-    """Workload (``deployments/NS/NAME``) to the number of pods it shall have ready."""
+    """Workload (``deployments/NS/NAME``) to the number of pods that there must be of it."""
     wanted = {}
-    for version, plural in (("apps/v1", "deployments"), ("apps/v1", "statefulsets")):
-        for raw in client.get(f"/apis/{version}/{plural}")["items"]:
-            place = f"{plural}/{raw['metadata']['namespace']}/{raw['metadata']['name']}"
-            wanted[place] = int((raw.get("spec") or {}).get("replicas", 1))
+    for path in _WITH_PODS:
+        plural = path.rpartition("/")[2]
+        for raw in client.get(path)["items"]:
+            if not raw["metadata"].get("ownerReferences"):
+                place = f"{plural}/{raw['metadata']['namespace']}/{raw['metadata']['name']}"
+                wanted[place] = _pods_wanted(plural, raw)
     return wanted
+
+
+def _pods_wanted(plural: str, raw: dict[str, Any]) -> int:
+    spec = raw.get("spec") or {}
+    if plural == "daemonsets":
+        return 1
+    if plural == "jobs":
+        return 0 if spec.get("suspend") or (raw.get("status") or {}).get("conditions") else 1
+    return int(spec.get("replicas", 1))
 
 
 def _wait_until_live(state: MeshState, client: Client, progress: Progress) -> list[str]:
