@@ -101,6 +101,23 @@ def test_listeners_do_not_wait_for_ever_for_a_proxy_that_never_warms() -> None:
     assert kinds(client.read()) == [("LDS", ("l",))]
 
 
+def test_nothing_waits_for_endpoints_that_a_cluster_no_longer_has() -> None:
+    """Of a cluster that refuses, say, because its Secret was deleted just after it was sent."""
+    client = connected(BASE)
+    second = target(2, BASE, CDS=["a", "b"], EDS=["a", "b"], LDS=["l"], RDS=["80=b"])
+    [clusters] = client.assign(second)
+    client.ack(clusters)
+    [endpoints] = client.ask("EDS", "b")
+    [routes] = client.ack(endpoints)
+    client.ack(routes)
+    [clusters] = client.assign(
+        target(3, second, CDS=["a", "b=refuses"], EDS=["a"], LDS=["l"], RDS=["80=b"])
+    )
+    client.ask("EDS", drop=["b"])
+    client.ack(clusters)
+    assert client.session.synced_version == 3
+
+
 @pytest.mark.parametrize("dialect", list(Dialect))
 def test_a_newer_response_overtakes_one_that_is_never_acknowledged(dialect: Dialect) -> None:
     """Envoy acknowledges clusters only when none warms any more, perhaps never."""

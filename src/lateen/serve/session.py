@@ -337,6 +337,9 @@ class Session:
         else:
             with_endpoints = after.names_in(known)
         if not with_endpoints:
+            if not self._awaited <= known.resources.keys():
+                # A cluster without endpoints waits for none: it refuses, for instance.
+                self._awaited = intern_names(self._awaited & known.resources.keys())
             return
         self._awaited = with_endpoints
         endpoints = self.subscriptions.get(ENDPOINT)
