@@ -246,7 +246,7 @@ def test_a_detached_node_is_found_and_ended_by_its_identity(account: Account) ->
 def test_the_launcher_is_told_what_went_wrong(account: Account) -> None:
     facts = account.run("failures")
     assert facts["raises_node_error"] == ["NodeStartError", "the moon is full", "wait a night"]
-    assert facts["raises_bug"][1] == "RuntimeError('oops')"
+    assert facts["raises_bug"][1] == "the node cannot start: RuntimeError: oops"
     assert facts["returns_at_once"][1] == "the node ended with status 0"
     message, hint, pid, port = facts["taken"]
     assert message.startswith(f"port {port} of 127.0.0.1 is taken by python")

@@ -286,5 +286,6 @@ _HINT = "run `lateen check`; the agent's log has the rest"
 
 def _described(error: BaseException) -> str:
     """What a node that could not start says to whoever started it."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return f"the node cannot start: {text or type(error).__name__}"
+    if isinstance(error, OSError):
+        return f"the node cannot start: {error.strerror or error}"
+    return f"the node cannot start: {type(error).__name__}: {error}"
