@@ -12,7 +12,7 @@ from lateen.serve.connection import Connection
 from lateen.serve.push_values import Acknowledgement, laggard
 
 UNRESPONSIVE_AFTER = 15.0
-"""Seconds without an acknowledgement after which nobody waits for a proxy any longer. Envoy takes
+"""Seconds without an acknowledgement after which a proxy is not waited for any longer. Envoy takes
 that long for clusters whose names the DNS does not answer."""
 _LOOK_EVERY = 0.5
 
@@ -63,8 +63,9 @@ class Waiters:
 
         Proxies that the changes do not touch count as soon as the version has been pushed.
         After ``timeout`` seconds the proxies that are behind are named, and before if all of them
-        have acknowledged nothing for `UNRESPONSIVE_AFTER`: one that never answers delays nobody.
-        Proxies that connect meanwhile do not count: they start with this version or a newer one.
+        have acknowledged nothing for `UNRESPONSIVE_AFTER`: one that never answers
+        delays no other. Proxies that connect meanwhile do not count: they start with this version
+        or a newer one.
         """
         watched: set[Connection] | None = None
         try:
@@ -91,7 +92,7 @@ class Waiters:
 
 
 async def _settled(waiter: _Waiter) -> None:
-    """Until nobody is outstanding but proxies that do not answer."""
+    """Until only proxies that do not answer are outstanding."""
     while not all(_unresponsive(connection) for connection in waiter.outstanding):
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(waiter.done.wait(), _LOOK_EVERY)
